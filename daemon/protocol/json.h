@@ -1,0 +1,60 @@
+/* Walking over JSON text that scan has validated, and writing JSON text. No trees. */
+#pragma once
+
+#include "base/buffer.h"
+#include "base/common.h"
+#include "protocol/scan.h"
+
+/* --- reading validated text */
+
+/* A walk over the members of an object or the elements of an array. */
+typedef struct JsonWalk {
+    const char *at;
+    const char *end;
+    bool object;
+} JsonWalk;
+
+/* text: an object or an array, valid. */
+JsonWalk json_walk(Bytes text);
+/* The next member or element: name (object only; without quotes, as written) and value (without surrounding space).
+ * False at the end. */
+bool json_next(JsonWalk *walk, Bytes *ret_name, Bytes *ret_value);
+ScanType json_type(Bytes value);
+/* Appends the text without white space between tokens. */
+void json_compact(Buffer *out, Bytes text);
+/* Appends the characters that a string's text stands for. text: without its quotes. */
+void json_unescape(Buffer *out, Bytes text);
+/* An integer's text; false where it is none (1.0 is none). */
+bool json_integer(Bytes value, int64_t *ret);
+
+/* --- writing: members and elements are separated as needed */
+
+typedef struct JsonWriter {
+    Buffer *out;
+    bool comma;
+} JsonWriter;
+
+static inline JsonWriter json_writer(Buffer *out)
+{
+    return (JsonWriter){.out = out};
+}
+
+void json_begin_object(JsonWriter *writer);
+void json_end_object(JsonWriter *writer);
+void json_begin_array(JsonWriter *writer);
+void json_end_array(JsonWriter *writer);
+/* The name of the next value; a literal that needs no escaping. */
+void json_name(JsonWriter *writer, const char *name);
+/* Values. Text that is JSON already is taken as it is. */
+void json_text(JsonWriter *writer, Bytes text);
+void json_string(JsonWriter *writer, Bytes characters);
+void json_int(JsonWriter *writer, int64_t value);
+void json_bool(JsonWriter *writer, bool value);
+void json_null(JsonWriter *writer);
+
+/* --- RFC 7396 */
+
+/* Appends target merged with patch, as compact text; members that the patch does not touch keep their text and order. target.data NULL: there
+ * is none. Both: valid text. A deep patch does not recurse without bound (texts are at most 512 deep).
+ * 0, or -E2BIG where the result would be longer than size_max or deeper than depth_max, -ENOMEM. */
+int json_merge(Buffer *out, Bytes target, Bytes patch, size_t size_max, unsigned depth_max);
