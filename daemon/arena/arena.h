@@ -94,6 +94,8 @@ uint64_t arena_high_water_pages(const Arena *arena);
 uint64_t arena_capacity_pages(const Arena *arena);
 /* The memfd; still owned by the arena. */
 int arena_fd(const Arena *arena);
+/* Where the page lies in memory now; it moves when max_bytes changes. For the barrier, which keeps pages as they were. */
+const void *arena_page(const Arena *arena, uint64_t page);
 /* The place of the damage, once an operation returned ARENA_DAMAGED; else NULL. */
 const char *arena_damage(const Arena *arena);
 
