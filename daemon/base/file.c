@@ -1,0 +1,158 @@
+/* Helpers over descriptors. Reads and writes go on after EINTR and after short counts (a single
+ * call moves at most 0x7ffff000 bytes); whatever else goes wrong is handed up as a negative errno.
+ */
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+int file_read_at(int fd, void *data, size_t size, uint64_t offset)
+{
+    char *to = data;
+
+    while (size > 0) {
+        ssize_t n = pread(fd, to, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -ENODATA;
+        to += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_write_at(int fd, const void *data, size_t size, uint64_t offset)
+{
+    const char *from = data;
+
+    while (size > 0) {
+        ssize_t n = pwrite(fd, from, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        from += n;
+        size -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_write(int fd, const void *data, size_t size)
+{
+    const char *from = data;
+
+    while (size > 0) {
+        ssize_t n = write(fd, from, size);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        from += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int file_memfd(const char *name, uint64_t size, int *ret_fd)
+{
+    _cleanup_(closep) int fd = -1;
+
+    if (size > INT64_MAX)
+        return -EFBIG;
+    /* Kernels from 6.3 on want to be told that it is never executed, and may be set to refuse it
+     * otherwise (vm.memfd_noexec); older ones do not know the flag. */
+    fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (fchmod(fd, 0600) < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)size) < 0)
+        return -errno;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int file_lock(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (fcntl(fd, F_SETLK, &lock) < 0)
+        return errno == EACCES ? -EAGAIN : -errno;
+    return 0;
+}
+
+int file_sync_directory(int directory_fd)
+{
+    if (fsync(directory_fd) < 0)
+        return -errno;
+    return 0;
+}
+
+static int make_directory(const char *path, mode_t mode)
+{
+    struct stat status;
+
+    if (mkdir(path, mode) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return -errno;
+    if (stat(path, &status) < 0)
+        return -errno;
+    return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
+}
+
+int file_make_directories(const char *path, mode_t mode)
+{
+    char prefix[PATH_MAX];
+    size_t length = strlen(path);
+    int r;
+
+    if (length == 0)
+        return -ENOENT;
+    if (length >= sizeof(prefix))
+        return -ENAMETOOLONG;
+    memcpy(prefix, path, length + 1);
+    while (length > 1 && prefix[length - 1] == '/')
+        prefix[--length] = '\0';
+    for (size_t i = 1; i < length; i++) {
+        if (prefix[i] != '/' || prefix[i - 1] == '/')
+            continue;
+        prefix[i] = '\0';
+        r = make_directory(prefix, 0755);
+        /* A parent that exists may lie where we must not write, or on a read-only file system. */
+        if (r < 0 && access(prefix, F_OK) < 0)
+            return r;
+        prefix[i] = '/';
+    }
+    return make_directory(prefix, mode);
+}
+
+int file_size(int fd, uint64_t *ret)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    *ret = (uint64_t)status.st_size;
+    return 0;
+}
