@@ -1,0 +1,261 @@
+/* The errors of io.holdfast: each function writes one whole reply. The table below is what a test holds against the
+ * interface's file. */
+
+#include "methods/method.h"
+
+enum {
+    NO_SUCH_ARENA,
+    ARENA_EXISTS_ALREADY,
+    ARENA_IS_FULL,
+    ARENA_IS_DAMAGED,
+    NO_SUCH_KEY,
+    REVISION_MISMATCH,
+    WRONG_TYPE,
+    LIMIT_EXCEEDED,
+    NO_SUCH_CHECKPOINT,
+    CHECKPOINT_NEEDED,
+    CHECKPOINT_FAILED_,
+    CHECKPOINT_CANCELLED_,
+    IMAGE_DAMAGED,
+    READ_ONLY,
+    NOT_DURABLE,
+    CONFIGURATION_INVALID,
+    BAD_MESSAGE,
+};
+
+const char *const methods_errors[] = {
+    [NO_SUCH_ARENA] = "io.holdfast.NoSuchArena",
+    [ARENA_EXISTS_ALREADY] = "io.holdfast.ArenaExists",
+    [ARENA_IS_FULL] = "io.holdfast.ArenaFull",
+    [ARENA_IS_DAMAGED] = "io.holdfast.ArenaDamaged",
+    [NO_SUCH_KEY] = "io.holdfast.NoSuchKey",
+    [REVISION_MISMATCH] = "io.holdfast.RevisionMismatch",
+    [WRONG_TYPE] = "io.holdfast.WrongType",
+    [LIMIT_EXCEEDED] = "io.holdfast.LimitExceeded",
+    [NO_SUCH_CHECKPOINT] = "io.holdfast.NoSuchCheckpoint",
+    [CHECKPOINT_NEEDED] = "io.holdfast.CheckpointNeeded",
+    [CHECKPOINT_FAILED_] = "io.holdfast.CheckpointFailed",
+    [CHECKPOINT_CANCELLED_] = "io.holdfast.CheckpointCancelled",
+    [IMAGE_DAMAGED] = "io.holdfast.ImageDamaged",
+    [READ_ONLY] = "io.holdfast.ReadOnly",
+    [NOT_DURABLE] = "io.holdfast.NotDurable",
+    [CONFIGURATION_INVALID] = "io.holdfast.ConfigurationInvalid",
+    [BAD_MESSAGE] = "io.holdfast.BadMessage",
+    NULL,
+};
+
+static JsonWriter error_begin(MethodCall *call, int error)
+{
+    return reply_begin_error(method_output(call), methods_errors[error]);
+}
+
+/* An error whose one parameter is a name. */
+static MethodResult error_named(MethodCall *call, int error, const char *parameter, Bytes name)
+{
+    JsonWriter writer = error_begin(call, error);
+
+    member_bytes(&writer, parameter, name);
+    return method_end(call, &writer);
+}
+
+MethodResult error_invalid(MethodCall *call, const char *parameter)
+{
+    reply_invalid_parameter(method_output(call), bytes_of_text(parameter), call->ops->terminator(call->caller));
+    return METHOD_DONE;
+}
+
+MethodResult error_denied(MethodCall *call)
+{
+    reply_permission_denied(method_output(call), call->ops->terminator(call->caller));
+    return METHOD_DONE;
+}
+
+static JsonWriter limit_begin(Buffer *out, const char *limit, uint64_t maximum)
+{
+    JsonWriter writer = reply_begin_error(out, methods_errors[LIMIT_EXCEEDED]);
+
+    member_text(&writer, "limit", limit);
+    member_int(&writer, "maximum", maximum);
+    return writer;
+}
+
+MethodResult error_limit(MethodCall *call, const char *limit, uint64_t maximum)
+{
+    JsonWriter writer = limit_begin(method_output(call), limit, maximum);
+
+    return method_end(call, &writer);
+}
+
+MethodResult error_limit_at(MethodCall *call, const char *limit, uint64_t maximum, size_t operation)
+{
+    JsonWriter writer = limit_begin(method_output(call), limit, maximum);
+
+    member_int(&writer, "operation", operation);
+    return method_end(call, &writer);
+}
+
+MethodResult error_no_arena(MethodCall *call, Bytes name)
+{
+    return error_named(call, NO_SUCH_ARENA, "arena", name);
+}
+
+MethodResult error_arena_exists(MethodCall *call, Bytes name)
+{
+    return error_named(call, ARENA_EXISTS_ALREADY, "arena", name);
+}
+
+MethodResult error_no_checkpoint(MethodCall *call, Bytes id)
+{
+    return error_named(call, NO_SUCH_CHECKPOINT, "id", id);
+}
+
+MethodResult error_checkpoint_needed(MethodCall *call, Bytes id)
+{
+    return error_named(call, CHECKPOINT_NEEDED, "id", id);
+}
+
+MethodResult error_checkpoint_failed(MethodCall *call, const char *id, const char *reason)
+{
+    JsonWriter writer = error_begin(call, CHECKPOINT_FAILED_);
+
+    if (id && id[0] != '\0')
+        member_text(&writer, "id", id);
+    member_text(&writer, "reason", reason);
+    return method_end(call, &writer);
+}
+
+MethodResult error_checkpoint_cancelled(MethodCall *call, const char *id)
+{
+    return error_named(call, CHECKPOINT_CANCELLED_, "id", bytes_of_text(id));
+}
+
+MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where, const char *reason)
+{
+    JsonWriter writer = error_begin(call, IMAGE_DAMAGED);
+
+    member_text(&writer, "id", id);
+    member_text(&writer, "where", where);
+    member_text(&writer, "reason", reason);
+    return method_end(call, &writer);
+}
+
+MethodResult error_configuration(MethodCall *call, const char *file, int line, const char *reason)
+{
+    JsonWriter writer = error_begin(call, CONFIGURATION_INVALID);
+
+    member_text(&writer, "file", file);
+    member_int(&writer, "line", (uint64_t)line);
+    member_text(&writer, "reason", reason);
+    return method_end(call, &writer);
+}
+
+/* --- what the store answered; one writer of parameters for each outcome */
+
+typedef struct StoreError {
+    MethodCall *call;
+    const StoreOutcome *outcome;
+    Bytes key;
+} StoreError;
+
+static void with_arena_and_key(JsonWriter *writer, const StoreError *error)
+{
+    member_text(writer, "arena", arena_name(error->call->arena->arena));
+    member_bytes(writer, "key", error->key);
+}
+
+static void with_key(JsonWriter *writer, const StoreError *error)
+{
+    member_bytes(writer, "key", error->key);
+}
+
+static void with_key_and_revision(JsonWriter *writer, const StoreError *error)
+{
+    member_bytes(writer, "key", error->key);
+    member_int(writer, "revision", error->outcome->revision);
+}
+
+static void with_arena_and_maximum(JsonWriter *writer, const StoreError *error)
+{
+    member_text(writer, "arena", arena_name(error->call->arena->arena));
+    member_int(writer, "maxBytes", error->outcome->maximum);
+}
+
+static void with_limit(JsonWriter *writer, const StoreError *error)
+{
+    member_text(writer, "limit", error->outcome->limit);
+    member_int(writer, "maximum", error->outcome->maximum);
+}
+
+static void with_reason(JsonWriter *writer, const StoreError *error)
+{
+    const char *reason = store_reason(error->call->methods->options.store);
+
+    member_text(writer, "reason", reason ? reason : "updates are refused");
+}
+
+static void with_damage(JsonWriter *writer, const StoreError *error)
+{
+    member_text(writer, "arena", arena_name(error->call->arena->arena));
+    member_text(writer, "where", error->call->arena->damage);
+}
+
+static const struct {
+    int error;
+    void (*write)(JsonWriter *writer, const StoreError *error);
+    bool names_operation;
+} store_errors[] = {
+    [STORE_NO_SUCH_KEY] = {NO_SUCH_KEY, with_arena_and_key, true},
+    [STORE_REVISION_MISMATCH] = {REVISION_MISMATCH, with_key_and_revision, true},
+    [STORE_WRONG_TYPE] = {WRONG_TYPE, with_key, true},
+    [STORE_ARENA_FULL] = {ARENA_IS_FULL, with_arena_and_maximum, false},
+    [STORE_LIMIT] = {LIMIT_EXCEEDED, with_limit, true},
+    [STORE_READ_ONLY] = {READ_ONLY, with_reason, false},
+    [STORE_DAMAGED] = {ARENA_IS_DAMAGED, with_damage, false},
+};
+
+MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome, const StoreOperation *operations,
+                         bool in_apply)
+{
+    StoreError error = {.call = call, .outcome = outcome};
+    JsonWriter writer;
+
+    if (code == STORE_PARKED) {
+        call->methods->options.host->parked(call->methods->options.host->context);
+        return METHOD_PARKED;
+    }
+    if (code < 0) /* want of memory: nothing changed */
+        return error_limit(call, "memory", 0);
+    if (operations)
+        error.key = operations[outcome->operation].key;
+    writer = error_begin(call, store_errors[code].error);
+    store_errors[code].write(&writer, &error);
+    if (in_apply && store_errors[code].names_operation)
+        member_int(&writer, "operation", outcome->operation);
+    return method_end(call, &writer);
+}
+
+/* --- errors of messages that are no calls, and of replies that came too late */
+
+void methods_bad_message(Buffer *out, char terminator, const char *reason)
+{
+    JsonWriter writer = reply_begin_error(out, methods_errors[BAD_MESSAGE]);
+
+    member_text(&writer, "reason", reason);
+    reply_end(&writer, false, terminator);
+}
+
+void methods_limit_exceeded(Buffer *out, char terminator, const char *limit, uint64_t maximum)
+{
+    JsonWriter writer = limit_begin(out, limit, maximum);
+
+    reply_end(&writer, false, terminator);
+}
+
+void methods_not_durable(Buffer *out, char terminator, uint64_t revision, const char *reason)
+{
+    JsonWriter writer = reply_begin_error(out, methods_errors[NOT_DURABLE]);
+
+    member_int(&writer, "revision", revision);
+    member_text(&writer, "reason", reason);
+    reply_end(&writer, false, terminator);
+}
