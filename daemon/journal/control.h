@@ -1,0 +1,79 @@
+/* The control memfd ("holdfast-control"): what a process that adopts this one's arenas must know,
+ * and where batches are gathered. It is in shared memory so that it outlives a SIGKILL: an arena is
+ * never ahead of what can be written out.
+ *
+ * Page 0 is the ControlHeader, then come two halves for batches: one is filling while the other is
+ * written and synced. Halves are used from their beginning each time, so that few pages are ever
+ * touched. */
+#pragma once
+
+#include "base/common.h"
+#include "journal/record.h"
+#include "journal/segment.h"
+
+#define CONTROL_MAGIC "HFCONTR" /* 8 bytes with its NUL */
+#define CONTROL_VERSION 1
+#define CONTROL_NAME "holdfast-control"
+/* One half: the largest record and what goes around it. */
+#define CONTROL_HALF_BYTES (RECORD_BYTES_MAX + MIB)
+
+typedef enum ControlHalfState {
+    CONTROL_EMPTY,   /* nothing that anybody needs */
+    CONTROL_FILLING, /* records up to used are whole, not sealed */
+    CONTROL_SEALED,  /* a sealed batch; belongs at segment, offset; may be written there in part, or
+                        altogether */
+} ControlHalfState;
+
+typedef struct ControlHalf {
+    uint32_t state;
+    uint32_t reserved;
+    uint64_t used;     /* bytes, batch header included, padding not */
+    uint64_t revision; /* of the last record in it */
+    uint64_t segment;  /* sealed: where it belongs */
+    uint64_t offset;
+} ControlHalf;
+
+typedef struct ControlHeader {
+    char magic[8];
+    uint32_t version;
+    uint32_t reserved;
+    uint64_t half_bytes;
+    Lineage lineage;
+    uint32_t adoptions;  /* since the last minute of service; counted by whoever adopts */
+    uint32_t clean_stop; /* the last process stopped as it should */
+    uint32_t condemned;  /* the sync of the segment written to had failed */
+    uint32_t reserved2;
+    JournalMark written; /* where the next batch goes, and the last revision before it */
+    JournalMark durable;
+    uint64_t chain; /* of the batch before written */
+    ControlHalf half[2];
+} ControlHeader;
+static_assert(sizeof(ControlHeader) <= 4096, "page 0");
+
+typedef struct Control {
+    int fd;
+    uint64_t size;
+    ControlHeader *header; /* mapped shared, MADV_DONTFORK, MADV_DONTDUMP */
+} Control;
+
+/* A fresh one for the lineage. */
+int control_new(const Lineage *lineage, Control **ret);
+/* Takes over what an earlier process left. Everything in it is checked: ours (owner, mode 0600),
+ * sealed against shrinking, magic, version, sizes, states, offsets. -EBADMSG where it is none of
+ * ours, -EPROTONOSUPPORT for another version. The lineage is compared by control_write_out and
+ * journal_open. Owns fd on success only. */
+int control_adopt(int fd, Control **ret);
+/* Unmaps and closes. NULL is fine. */
+Control *control_free(Control *control);
+
+static inline uint8_t *control_half(Control *control, unsigned half)
+{
+    return (uint8_t *)control->header + 4096 + half * control->header->half_bytes;
+}
+
+/* True where a half holds records that the journal may not have. */
+bool control_pending(const Control *control);
+/* Writes what the halves hold to its place in the journal, before journal_replay reads it; writing
+ * it again does no harm. -ESTALE: another lineage, nothing was written. -ENOENT: the segment is not
+ * there. Not synced (journal_open does). */
+int control_write_out(Control *control, int journal_directory_fd, const Lineage *lineage);
