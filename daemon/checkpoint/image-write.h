@@ -40,16 +40,21 @@ typedef struct ImageSummary {
     uint64_t state_bytes;
 } ImageSummary;
 
-/* fd: an empty file open for writing, still the caller's. arenas: copied. */
+/* fd: an empty file open for writing, still the caller's. arenas and spec: copied. Nothing is written yet.
+ * -EFBIG: an arena of more than 2^32 - 1 pages. */
 int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, size_t count, ImageWriter **ret);
 ImageWriter *image_writer_free(ImageWriter *writer);
 
-/* Room for HOLDFAST_BLOCK_PAGES pages, page-aligned: filled by the caller, then written by image_writer_put. */
+/* Room for HOLDFAST_BLOCK_PAGES pages, page-aligned: filled by the caller, then written by image_writer_put. First
+ * called in the child: it populates the memory. The same address each time. */
 void *image_writer_buffer(ImageWriter *writer);
-/* Writes the first count pages of the buffer, which are the given pages of arena (its index in the table). Pages that
- * are all zero are left out. The buffer may be used again at once. */
+/* Writes the first count pages of the buffer, which are the given pages of arena (its index in the table), in any order.
+ * Pages that are all zero are left out, and so are pages that were put before (a page may come from the scan and from
+ * the ring; both are as of the cut). The buffer may be used again at once; its contents are undefined then.
+ * -EINVAL for an arena that is not held or a page at or behind its high-water mark; else the errno of the call that
+ * failed, after which the writer can only be freed. */
 int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages, uint32_t count);
-/* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. */
+/* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. Errors: the errno of the call. */
 int image_writer_finish(ImageWriter *writer, const ImageSummary *summary, uint64_t *ret_bytes);
 /* Bytes written so far, for progress. */
 uint64_t image_writer_bytes(const ImageWriter *writer);
