@@ -1,0 +1,167 @@
+/* Unit tests of base/file and the other small parts of base: checksums, clocks. */
+#include "base/file.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "base/checksum.h"
+#include "base/clock.h"
+#include "lib/temporary.h"
+
+Test(file, memfd_is_ours_alone_and_sealable)
+{
+    struct stat status;
+    uint64_t size;
+    int fd;
+
+    cr_assert(eq(int, file_memfd("holdfast-test", 12345, &fd), 0));
+    cr_assert(eq(int, fstat(fd, &status), 0));
+    cr_assert(eq(uint, status.st_mode & 07777, 0600));
+    cr_assert(eq(int, fcntl(fd, F_GETFD), FD_CLOEXEC));
+    cr_assert(eq(int, fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL), 0));
+    cr_assert(eq(int, file_size(fd, &size), 0));
+    cr_assert(eq(u64, size, 12345));
+    cr_assert(eq(int, file_memfd("holdfast-test", UINT64_MAX, &fd), -EFBIG));
+    close(fd);
+}
+
+Test(file, reads_and_writes_are_whole_or_an_error)
+{
+    char out[8192], in[8192];
+    int fd;
+
+    memset(out, 'a', sizeof(out));
+    cr_assert(eq(int, file_memfd("holdfast-test", 0, &fd), 0));
+    cr_assert(eq(int, file_write_at(fd, out, sizeof(out), 100), 0));
+    cr_assert(eq(int, file_read_at(fd, in, sizeof(in), 100), 0));
+    cr_assert(eq(int, memcmp(in, out, sizeof(in)), 0));
+    cr_assert(eq(int, file_read_at(fd, in, sizeof(in), 101), -ENODATA));
+    cr_assert(eq(int, file_read_at(fd, in, 0, 1 << 20), 0));
+    close(fd);
+    cr_assert(eq(int, file_read_at(fd, in, 1, 0), -EBADF));
+    cr_assert(eq(int, file_write_at(fd, in, 1, 0), -EBADF));
+}
+
+Test(file, want_of_room_is_told)
+{
+    int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+    cr_assert(ge(int, fd, 0));
+    cr_assert(eq(int, file_write_at(fd, "x", 1, 0), -ENOSPC));
+    cr_assert(eq(int, file_write(fd, "x", 1), -ENOSPC));
+    close(fd);
+}
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+}
+
+/* The pipe is small and its reader slow: the write is cut short by a timer's signals over and over.
+ */
+Test(file, a_write_goes_on_after_signals_and_short_counts, .timeout = 60)
+{
+    enum { SIZE = 4 << 20 };
+    struct sigaction action = {.sa_handler = on_alarm};
+    struct itimerval timer = {.it_interval.tv_usec = 500, .it_value.tv_usec = 500};
+    char *data = malloc(SIZE);
+    int ends[2], status;
+    pid_t child;
+
+    for (size_t i = 0; i < SIZE; i++)
+        data[i] = (char)(i * 7);
+    cr_assert(eq(int, pipe(ends), 0));
+    child = fork();
+    if (child == 0) {
+        size_t at = 0;
+        char part[3001];
+        ssize_t n;
+
+        close(ends[1]);
+        while ((n = read(ends[0], part, sizeof(part))) > 0) {
+            if (at + (size_t)n > SIZE || memcmp(part, data + at, (size_t)n) != 0)
+                _exit(1);
+            at += (size_t)n;
+        }
+        _exit(at == SIZE ? 0 : 2);
+    }
+    close(ends[0]);
+    cr_assert(eq(int, sigaction(SIGALRM, &action, NULL), 0));
+    cr_assert(eq(int, setitimer(ITIMER_REAL, &timer, NULL), 0));
+    cr_assert(eq(int, file_write(ends[1], data, SIZE), 0));
+    timer = (struct itimerval){0};
+    setitimer(ITIMER_REAL, &timer, NULL);
+    close(ends[1]);
+    cr_assert(eq(int, waitpid(child, &status, 0), child));
+    cr_assert(eq(int, status, 0));
+    free(data);
+}
+
+/* The lock belongs to the process: a child that inherits the descriptor has none, and is refused.
+ */
+Test(file, lock_keeps_others_out_and_is_not_inherited)
+{
+    _cleanup_(temporary_freep) Temporary *directory = temporary_new();
+    int fd, status;
+    pid_t child;
+
+    fd = openat(directory->fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(ge(int, fd, 0));
+    cr_assert(eq(int, file_lock(fd), 0));
+    cr_assert(eq(int, file_lock(fd), 0), "our own lock is no obstacle");
+    child = fork();
+    if (child == 0)
+        _exit(file_lock(fd) == -EAGAIN ? 0 : 1);
+    cr_assert(eq(int, waitpid(child, &status, 0), child));
+    cr_assert(eq(int, status, 0));
+    close(fd);
+}
+
+Test(file, directories_are_made_with_their_parents)
+{
+    _cleanup_(temporary_freep) Temporary *directory = temporary_new();
+    _cleanup_(freep) char *path = temporary_path(directory, "a/b//c/");
+    _cleanup_(freep) char *file = temporary_path(directory, "file");
+    struct stat status;
+    int fd;
+
+    cr_assert(eq(int, file_make_directories(path, 0700), 0));
+    cr_assert(eq(int, file_make_directories(path, 0700), 0), "it may be there already");
+    cr_assert(eq(int, stat(path, &status), 0));
+    cr_assert(eq(uint, status.st_mode & S_IFMT, S_IFDIR));
+    cr_assert(eq(uint, status.st_mode & 07777, 0700));
+    cr_assert(eq(int, file_sync_directory(directory->fd), 0));
+
+    fd = open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    close(fd);
+    cr_assert(eq(int, file_make_directories(file, 0700), -ENOTDIR));
+    cr_assert(eq(int, file_make_directories("", 0700), -ENOENT));
+    cr_assert(eq(int, file_make_directories("/", 0700), 0));
+}
+
+Test(checksum, is_xxh3_with_its_published_values)
+{
+    /* xxHash's own reference: XXH3_64bits of nothing, seed 0. */
+    cr_assert(eq(u64, checksum("", 0), UINT64_C(0x2d06800538d394c2)));
+    cr_assert(eq(u64, checksum("abc", 3), checksum_seeded("abc", 3, 0)));
+    cr_assert(ne(u64, checksum("abc", 3), checksum_seeded("abc", 3, 1)));
+    cr_assert(ne(u64, checksum("abc", 3), checksum("abd", 3)));
+}
+
+Test(clock, counts_microseconds)
+{
+    uint64_t before = clock_monotonic(), real = clock_realtime();
+
+    usleep(2000);
+    cr_assert(ge(u64, clock_monotonic(), before + 2000));
+    cr_assert(lt(u64, clock_monotonic(), before + 60 * USEC_PER_SEC));
+    cr_assert(ge(u64, real / USEC_PER_SEC, (uint64_t)time(NULL) - 1));
+    cr_assert(le(u64, real / USEC_PER_SEC, (uint64_t)time(NULL)));
+}

@@ -1,0 +1,80 @@
+/* Unit tests of base/histogram. */
+#include "base/histogram.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+static Histogram histogram;
+
+Test(histogram, empty_has_no_percentiles)
+{
+    cr_assert(eq(u64, histogram_percentile(&histogram, 0.5), 0));
+}
+
+Test(histogram, small_values_are_exact)
+{
+    for (uint64_t value = 1; value <= 10; value++)
+        histogram_add(&histogram, value);
+    cr_assert(eq(u64, histogram_percentile(&histogram, 0.0), 1));
+    cr_assert(eq(u64, histogram_percentile(&histogram, 0.5), 5));
+    cr_assert(eq(u64, histogram_percentile(&histogram, 0.95), 10));
+    cr_assert(eq(u64, histogram_percentile(&histogram, 1.0), 10));
+    cr_assert(eq(u64, histogram.sum, 55));
+    cr_assert(eq(u64, histogram.count, 10));
+}
+
+Test(histogram, every_value_is_found_within_three_per_cent)
+{
+    static const uint64_t extremes[] = {0,
+                                        1,
+                                        31,
+                                        32,
+                                        33,
+                                        63,
+                                        64,
+                                        1000,
+                                        UINT64_C(1) << 40,
+                                        (UINT64_C(1) << 40) - 1,
+                                        INT64_MAX,
+                                        UINT64_MAX - 1,
+                                        UINT64_MAX};
+
+    for (size_t i = 0; i < ARRAY_SIZE(extremes); i++) {
+        Histogram one = {0};
+        uint64_t found;
+
+        histogram_add(&one, extremes[i]);
+        /* A larger one beside it, so that not the maximum alone gives the answer. */
+        histogram_add(&one, UINT64_MAX);
+        found = histogram_percentile(&one, 0.5);
+        cr_assert(ge(u64, found, extremes[i]));
+        cr_assert(le(dbl, (double)found, (double)extremes[i] * (1 + 1.0 / HISTOGRAM_STEPS)));
+    }
+}
+
+Test(histogram, percentiles_of_a_uniform_run)
+{
+    for (uint64_t value = 1; value <= 100000; value++)
+        histogram_add(&histogram, value);
+    for (int percent = 1; percent <= 99; percent++) {
+        double found = (double)histogram_percentile(&histogram, percent / 100.0);
+
+        cr_assert(ge(dbl, found, percent * 1000.0));
+        cr_assert(le(dbl, found, percent * 1000.0 * 1.0313));
+    }
+    cr_assert(eq(u64, histogram_percentile(&histogram, 1.0), 100000));
+}
+
+Test(histogram, merging_is_adding_all_values)
+{
+    Histogram other = {0};
+
+    histogram_add(&histogram, 7);
+    histogram_add(&other, 900);
+    histogram_add(&other, 3);
+    histogram_merge(&histogram, &other);
+    cr_assert(eq(u64, histogram.count, 3));
+    cr_assert(eq(u64, histogram.sum, 910));
+    cr_assert(eq(u64, histogram.max, 900));
+    cr_assert(eq(u64, histogram_percentile(&histogram, 0.5), 7));
+}
