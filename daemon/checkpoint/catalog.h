@@ -30,9 +30,10 @@ typedef struct Checkpoint {
 typedef struct Catalog Catalog;
 typedef struct Housekeeper Housekeeper;
 
-/* Reads the directory of images: tables and summaries of all, oldest first; temporary files that are left over are
- * removed; what is damaged is renamed to *.damaged and logged. directory_fd: still the caller's.
- * housekeeper: unlinks. Fails only where the directory cannot be read. */
+/* Reads the directory of images: tables and summaries of all, oldest first; temporary files that are left over (.*.tmp)
+ * are removed; what is damaged is renamed to *.damaged and logged. What cannot be read now, is of a newer version or
+ * has not its id for a name is left alone, logged, and not listed. directory_fd: still the caller's, outlives the
+ * catalog. housekeeper: unlinks and renames, NULL: done at once. Fails only where the directory cannot be read. */
 int catalog_new(int directory_fd, const char *path, Housekeeper *housekeeper, Catalog **ret);
 Catalog *catalog_free(Catalog *catalog);
 
@@ -48,7 +49,8 @@ Checkpoint *catalog_newest_of(const Catalog *catalog, const Identity *identity, 
 
 /* A name for a checkpoint cut now that no file has: into spec->id. Times are raised by a second until it is unused. */
 void catalog_make_id(const Catalog *catalog, uint64_t revision, uint64_t now_usec, char ret_id[HOLDFAST_IMAGE_ID_MAX + 1]);
-/* Takes over a checkpoint that ended (by malloc; its arenas too). Drops old failed ones. */
+/* Takes over a checkpoint that ended (by malloc; its arenas too; either may be freed at once when it is dropped: look it
+ * up again). Drops failed ones but the last 16. A failed one without an id sorts by its revision and time. */
 void catalog_add(Catalog *catalog, Checkpoint *checkpoint);
 /* Path of the image; into path. */
 void catalog_path(const Catalog *catalog, const Checkpoint *checkpoint, char *path, size_t size);
@@ -56,12 +58,13 @@ void catalog_path(const Catalog *catalog, const Checkpoint *checkpoint, char *pa
 /* Whether recovery would need it: it is the newest that holds some arena of live (identities of existing arenas), or
  * the newest of all. */
 bool catalog_needed(const Catalog *catalog, const Checkpoint *checkpoint, const Identity *live, size_t count);
-/* Unlinks the image (in the housekeeper's thread) and forgets it. */
+/* Unlinks the image (in the housekeeper's thread), or nothing for a failed one, and forgets it. Whether it is pinned or
+ * needed is the caller's to ask. */
 void catalog_remove(Catalog *catalog, Checkpoint *checkpoint);
 /* Renames to *.damaged and forgets it; logs where and why. */
 void catalog_damaged(Catalog *catalog, Checkpoint *checkpoint, const char *where, const char *why);
-/* Retention: the newest keep complete ones stay; an older one goes when every live arena has a newer kept one that
- * holds it. Pinned ones stay. Returns how many went. */
+/* Retention: the newest keep complete ones (at least 1) stay; an older one goes when every live arena that it holds has
+ * a newer kept one that holds it too. Pinned ones stay. Returns how many went. */
 size_t catalog_retire(Catalog *catalog, unsigned keep, const Identity *live, size_t count);
 /* The revision of the oldest cut that a kept image of the arena has; 0 where none holds it. For the journal. */
 uint64_t catalog_oldest_cut(const Catalog *catalog, const Identity *identity);
