@@ -1,4 +1,5 @@
-/* The interfaces that the daemon speaks: their texts, embedded at build time from the .varlink files beside this. */
+/* The interfaces that the daemon speaks: their texts, embedded at build time from the .varlink
+ * files beside this. */
 #pragma once
 
 #include "base/common.h"

@@ -1,10 +1,12 @@
-/* Replies of Varlink, appended to an output buffer: {"parameters":{...}} with "continues" or "error". */
+/* Replies of Varlink, appended to an output buffer: {"parameters":{...}} with "continues" or
+ * "error". */
 #pragma once
 
 #include "base/buffer.h"
 #include "protocol/json.h"
 
-/* Opens a reply: the caller writes the members of its parameters with the writer, then calls reply_end. */
+/* Opens a reply: the caller writes the members of its parameters with the writer, then calls
+ * reply_end. */
 JsonWriter reply_begin(Buffer *out);
 /* The same for an error; name: "io.holdfast.NoSuchKey". */
 JsonWriter reply_begin_error(Buffer *out, const char *name);
