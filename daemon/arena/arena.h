@@ -64,9 +64,10 @@ typedef struct ArenaEntry {
 
 /* --- life */
 
-/* Makes a memfd with an empty arena in it. name: checked by the caller. The hash seed comes from the identity. */
+/* Makes a memfd with an empty arena in it. name: checked by the caller. The hash seed comes from the identity.
+ * created_revision: of the update that creates it (kept in the header: recovery asks from where on the journal is needed). */
 int arena_new(const ArenaContext *context, const char *name, const Identity *identity, const ArenaAttributes *attributes,
-              uint64_t created_usec, Arena **ret);
+              uint64_t created_usec, uint64_t created_revision, Arena **ret);
 /* Takes over a memfd that holds an arena (adopted from an earlier process, or filled from an image) and counts its
  * generation up. Checks the header; -EBADMSG where it is none, -EPROTONOSUPPORT for another layout version, -EBUSY where
  * it was left in the middle of an update (read ret of arena_peek for details). Owns fd on success only. */
@@ -84,6 +85,7 @@ const char *arena_name(const Arena *arena);
 const Identity *arena_identity(const Arena *arena);
 void arena_attributes(const Arena *arena, ArenaAttributes *ret);
 uint64_t arena_created_usec(const Arena *arena);
+uint64_t arena_created_revision(const Arena *arena);
 /* Revision of the last change; 0: never changed. */
 uint64_t arena_revision(const Arena *arena);
 uint64_t arena_entries(const Arena *arena);
@@ -136,6 +138,7 @@ void arena_abort(Arena *arena);
 void arena_upkeep(Arena *arena);
 /* While held (a checkpoint saves the arena) no hole is punched. */
 void arena_hold_pages(Arena *arena, bool held);
+bool arena_pages_held(const Arena *arena);
 
 /* --- checking (daemon/arena/check.c) */
 

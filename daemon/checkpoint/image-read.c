@@ -155,6 +155,7 @@ static int take_row(ImageArena *arena, const HoldfastImageArena *row, OpenFault 
                        .gid = row->gid,
                        .mode = row->mode},
         .created_usec = row->created_usec,
+        .created_revision = row->created_revision,
         .entries = row->entries,
         .revision = row->revision,
         .used_bytes = row->used_bytes,

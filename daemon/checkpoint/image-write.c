@@ -179,6 +179,7 @@ static void fill_row(HoldfastImageArena *row, const ImageArena *arena)
     row->flags = arena->held ? HOLDFAST_IMAGE_HELD : 0;
     row->max_bytes = arena->attributes.max_bytes;
     row->created_usec = arena->created_usec;
+    row->created_revision = arena->created_revision;
     row->entries = arena->entries;
     row->revision = arena->revision;
     row->used_bytes = arena->used_bytes;

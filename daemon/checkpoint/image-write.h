@@ -15,6 +15,7 @@ typedef struct ImageArena {
     Identity identity;
     ArenaAttributes attributes;
     uint64_t created_usec;
+    uint64_t created_revision; /* of the update that created it: its journal begins there */
     uint64_t entries;
     uint64_t revision;
     uint64_t used_bytes;

@@ -132,5 +132,9 @@ const char *store_reason(const Store *store);
 void store_resume(Store *store);
 /* Was any update parked since the last call, for want of room in the ring? Clears it. */
 bool store_was_parked(Store *store);
-/* Once a turn: upkeep of the arenas that changed. */
-void store_upkeep(Store *store);
+/* Once a turn, before its calls: the time that records of this turn carry, and upkeep of the arenas. */
+void store_turn(Store *store);
+/* A checkpoint is over: arenas that were dropped meanwhile give their memory back. */
+void store_release_dropped(Store *store);
+/* used bytes were changed by recovery: counts them anew. */
+void store_recount(Store *store);

@@ -89,7 +89,7 @@ typedef struct HoldfastImageArena {
     uint64_t revision; /* of its last change */
     uint64_t used_bytes;
     uint64_t pages; /* its memory is this many pages long; at most 2^32 - 1 */
-    uint8_t reserved[8];
+    uint64_t created_revision; /* of the update that created it */
 } HoldfastImageArena;
 
 static_assert(sizeof(HoldfastImageArena) == 160, "part of the format");
