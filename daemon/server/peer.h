@@ -1,4 +1,5 @@
-/* Who is on the other end: credentials of the socket (SO_PEERCRED, SO_PEERGROUPS), as of connect. */
+/* Who is on the other end: credentials of the socket (SO_PEERCRED, SO_PEERGROUPS), as of connect.
+ */
 #pragma once
 
 #include <sys/types.h>
@@ -13,6 +14,7 @@ typedef struct Peer {
     size_t group_count;
 } Peer;
 
+/* 0 or a negative errno; then there is nothing to deinit. */
 int peer_init(Peer *peer, int socket_fd);
 void peer_deinit(Peer *peer);
 
@@ -25,5 +27,6 @@ typedef enum PeerRight {
     PEER_WRITE = 2,
 } PeerRight;
 
-/* As for a file of that owner, group and mode: the first class that fits decides. rights: PEER_READ, PEER_WRITE or both. */
+/* As for a file of that owner, group and mode: the first class that fits decides. rights:
+ * PEER_READ, PEER_WRITE or both. Administrators may everything. */
 bool peer_may(const Peer *peer, uint32_t uid, uint32_t gid, uint32_t mode, unsigned rights);

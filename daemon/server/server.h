@@ -1,9 +1,9 @@
-/* The socket: listener, connections and their limits. Reads messages, hands calls to the dispatcher it is given, sends
- * replies in the order of the calls. Knows nothing of what the calls mean.
+/* The socket: listener, connections and their limits. Reads messages, hands calls to the dispatcher
+ * it is given, sends replies in the order of the calls. Knows nothing of what the calls mean.
  *
- * A turn of the loop: every readable connection reads at most SERVER_READ_BYTES and runs the calls that are complete
- * (at most SERVER_CALLS_A_TURN, the rest goes on in the next turn); then the manager calls server_flush, which sends,
- * with one send a connection, what may leave. */
+ * A turn of the loop: every readable connection reads at most SERVER_READ_BYTES and runs the calls
+ * that are complete (at most SERVER_CALLS_A_TURN, the rest goes on in the next turn); then the
+ * manager calls server_flush, which sends, with one send a connection, what may leave. */
 #pragma once
 
 #include "base/buffer.h"
@@ -18,26 +18,33 @@ typedef struct Server Server;
 typedef struct Connection Connection;
 
 #define SERVER_READ_BYTES (256 * KIB)
-#define SERVER_OUTPUT_BYTES_MAX (1 * MIB) /* unsent output above which a connection is not read and its calls wait */
+#define SERVER_CALLS_A_TURN 128
+#define SERVER_OUTPUT_BYTES_MAX                                                                    \
+    (1 * MIB) /* unsent output above which a connection is not read and its calls wait */
 
 typedef enum CallResult {
     CALL_DONE,    /* the reply, or the last one of many, was written */
-    CALL_AGAIN,   /* replies were written, more come: call again when there is room for output (streams) */
-    CALL_PARKED,  /* nothing happened: call again, with the same Call, after server_resume. Later calls of this connection wait */
-    CALL_WAITING, /* the reply comes later: connection_finish. Later calls of this connection wait */
+    CALL_AGAIN,   /* replies were written, more come: call again when there is room for output
+                     (streams) */
+    CALL_PARKED,  /* nothing happened: call again, with the same Call, after server_resume. Later
+                     calls of this connection wait */
+    CALL_WAITING, /* the reply comes later: connection_finish. Later calls of this connection wait
+                   */
     CALL_CLOSE,   /* replied; close the connection once that is sent */
 } CallResult;
 
 typedef struct ServerHandler {
     void *context;
-    /* Runs a call. Writes replies with connection_reply* below. call->oneway: whatever is written is thrown away by the server. */
+    /* Runs a call. Writes replies with connection_reply* below. call->oneway: whatever is written
+     * is thrown away by the server. */
     CallResult (*call)(void *context, Connection *connection, const Call *call);
-    /* The connection is about to go while a call of it is AGAIN, PARKED or WAITING: forget it (connection_state is freed
-     * by its own function). */
+    /* The connection is about to go while a call of it is AGAIN, PARKED or WAITING: forget it
+     * (connection_state is freed by its own function). */
     void (*vanished)(void *context, Connection *connection);
-    /* The message was no JSON, no call, or broke a limit: writes the error that is sent before closing.
-     * limit NULL: BadMessage(reason); else LimitExceeded(limit, maximum). */
-    void (*bad)(void *context, Buffer *out, char terminator, const char *reason, const char *limit, uint64_t maximum);
+    /* The message was no JSON, no call, or broke a limit: writes the error that is sent before
+     * closing. limit NULL: BadMessage(reason); else LimitExceeded(limit, maximum). */
+    void (*bad)(void *context, Buffer *out, char terminator, const char *reason, const char *limit,
+                uint64_t maximum);
     /* Replaces the held reply of an update that did not become durable. */
     void (*not_durable)(void *context, Buffer *out, char terminator, uint64_t revision);
 } ServerHandler;
@@ -46,19 +53,20 @@ typedef struct ServerLimits {
     unsigned connections_max;
     unsigned connections_per_user_max;
     uint64_t message_bytes_max;
-    uint64_t buffer_bytes_max;       /* over all connections; a quarter of it per user */
-    uint64_t message_usec_max;       /* from the first byte of a message to its last: 30 s */
+    uint64_t buffer_bytes_max; /* over all connections; a quarter of it per user */
+    uint64_t message_usec_max; /* from the first byte of a message to its last: 30 s */
 } ServerLimits;
 
-int server_new(struct event_base *base, Pool *pool, const ServerHandler *handler, const ServerLimits *limits,
-               Server **ret);
+int server_new(struct event_base *base, Pool *pool, const ServerHandler *handler,
+               const ServerLimits *limits, Server **ret);
 /* Closes all connections and listeners. NULL is fine. */
 Server *server_free(Server *server);
 void server_set_limits(Server *server, const ServerLimits *limits);
 
-/* Binds a Unix stream socket at path (an old socket nobody listens on is replaced: connect is refused there; -EADDRINUSE otherwise), mode and group set
- * before anybody can connect. gid (gid_t)-1: unchanged. The path is unlinked at server_free. Accepting starts with
- * server_accept. */
+/* Binds a Unix stream socket at path (an old socket nobody listens on is replaced: connect is
+ * refused there; -EADDRINUSE otherwise), mode and group set before anybody can connect. gid
+ * (gid_t)-1: unchanged. The path is unlinked at server_free. Accepting starts with server_accept.
+ */
 int server_listen(Server *server, const char *path, mode_t mode, gid_t gid);
 /* Takes a listening socket over (socket activation). */
 int server_listen_fd(Server *server, int fd);
@@ -69,7 +77,8 @@ void server_stop(Server *server);
 
 /* End of a turn: sends what may leave. durable: replies held for a revision above it stay. */
 void server_flush(Server *server, uint64_t durable);
-/* Updates up to and including failed_to but above durable did not become durable: their held replies are replaced. */
+/* Updates up to and including failed_to but above durable did not become durable: their held
+ * replies are replaced. */
 void server_fail(Server *server, uint64_t durable, uint64_t failed_to);
 /* Runs the parked calls again, in the order in which they were parked. */
 void server_resume(Server *server);
@@ -90,16 +99,21 @@ char connection_terminator(const Connection *connection);
 Buffer *connection_output(Connection *connection);
 /* Scratch space, emptied by the server before each call. */
 Buffer *connection_scratch(Connection *connection);
-/* The reply just written belongs to an update: it leaves when the revision is durable. Once a call. */
+/* The reply just written belongs to an update: it leaves when the revision is durable. Once a call.
+ */
 void connection_hold(Connection *connection, uint64_t revision);
-/* Sends a descriptor with the first byte of the reply of the current call (SCM_RIGHTS). The connection owns fd now. */
+/* Sends a descriptor with the first byte of the reply of the current call (SCM_RIGHTS). The
+ * connection owns fd now. */
 int connection_attach(Connection *connection, int fd);
-/* Ends a call that was WAITING; its last reply was written to connection_output. Later calls go on in the next turn. */
+/* Ends a call that was WAITING; its last reply was written to connection_output. Later calls go on
+ * in the next turn. */
 void connection_finish(Connection *connection);
-/* Something was written to the output of a WAITING call (progress): it is sent with the next flush. */
+/* Something was written to the output of a WAITING call (progress): it is sent with the next flush.
+ */
 void connection_wrote(Connection *connection);
 /* True when less than SERVER_OUTPUT_BYTES_MAX are unsent. */
 bool connection_has_room(const Connection *connection);
-/* State of the current call over AGAIN and WAITING; release is called when the call ends or the connection goes. */
+/* State of the current call over AGAIN and WAITING; release is called when the call ends or the
+ * connection goes. */
 void connection_set_state(Connection *connection, void *state, void (*release)(void *state));
 void *connection_state(const Connection *connection);

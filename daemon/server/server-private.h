@@ -1,0 +1,52 @@
+/* The server's inside, shared by its own files. */
+#pragma once
+
+#include <event2/event_struct.h>
+
+#include "server/deadline.h"
+#include "server/input.h"
+#include "server/limits.h"
+#include "server/listener.h"
+#include "server/server.h"
+
+/* Connections above the limits that are being told so at one time; more are closed without a word.
+ */
+#define SERVER_REFUSALS_MAX 64
+/* How long a connection that was told goodbye may take to hang up. */
+#define SERVER_LINGER_USEC (2 * USEC_PER_SEC)
+
+struct Server {
+    struct event_base *base;
+    Pool *pool;
+    ServerHandler handler;
+    Limits limits;
+    InputShared shared;
+    Buffer scratch; /* of the call that runs */
+    Buffer names;   /* its method's name, where it had escapes */
+
+    ConnectionList all;
+    ConnectionList sending; /* have output, or are to be closed: looked at by the next flush */
+    ConnectionList stuck;   /* have output that their socket takes no more of for now */
+    ConnectionList ready;   /* have input or a stream that can go on in the next turn */
+    ConnectionList parked;  /* in the order of parking */
+    Deadlines messages;     /* a message has begun */
+    Deadlines lingering;    /* closed by us, not yet by the peer */
+    struct event wake;      /* made active to run the ready ones: the loop does not sleep then */
+
+    ListenerList listeners;
+    struct event accept_retry;
+    bool accepting;
+    bool accept_paused; /* for want of descriptors or memory; accept_retry or a connection's end
+                           goes on */
+    bool accept_warned;
+
+    bool stopped;
+    unsigned refusals;
+    uint64_t now; /* clock of this turn; 0: not asked for yet */
+};
+
+uint64_t server_now(Server *server);
+/* The loop turns once more before it sleeps. */
+void server_wake(Server *server);
+/* A descriptor has become free. */
+void server_descriptor_freed(Server *server);
