@@ -1,4 +1,5 @@
-/* The configuration: one table of keys (section, name, parser, offset), read from INI files and from --option. */
+/* The configuration: one table of keys (section, name, parser, offset), read from INI files and
+ * from --option. */
 #pragma once
 
 #include <sys/types.h>
@@ -35,7 +36,8 @@ typedef struct Config {
     char *create_group;
     uint64_t arenas_max;
     uint64_t arena_bytes_max;
-    uint64_t memory_bytes_max; /* 0: 75 per cent of RAM or of the cgroup's limit, see config_memory_default */
+    uint64_t memory_bytes_max; /* 0: 75 per cent of RAM or of the cgroup's limit, see
+                                  config_memory_default */
 
     SyncPolicy sync;
     uint64_t sync_interval_usec;
@@ -53,7 +55,7 @@ typedef struct Config {
     uint64_t after_command_timeout_usec;
 } Config;
 
-/* Where a value was wrong. */
+/* What was wrong, and where. line: 0 where the whole file or an option is meant. */
 typedef struct ConfigError {
     char file[256];
     int line;
@@ -64,17 +66,33 @@ typedef struct ConfigError {
 void config_init(Config *config);
 void config_deinit(Config *config);
 
-/* Reads a file and, with drop_ins, PATH.d/ (all .conf files) behind it in the order of their names. A missing file is fine unless required.
- * -EINVAL with *error filled where something is wrong; unknown keys are warned of. */
+/* Reads a file and then the drop-ins, all *.conf files of PATH.d/ in the order of their names. A
+ * missing file is fine unless required, a missing directory always. An empty value means the
+ * default, of values given twice the last one holds, unknown keys are warned of. Returns 0, or a
+ * negative errno with *error filled: -EINVAL for what is written in the file; *config may then be
+ * half read. */
 int config_read(Config *config, const char *path, bool required, ConfigError *error);
-/* One --option=Section.Key=VALUE. */
+/* One --option=Section.Key=VALUE. Here an unknown key is an error. */
 int config_set(Config *config, const char *option, ConfigError *error);
 /* Cross-checks after everything was read (limits that contradict each other). */
 int config_check(const Config *config, ConfigError *error);
 
-/* Bounds of every key are in the table. Names of keys whose values differ and which cannot change while the daemon runs, as
- * "Section.Key", ended by NULL, into ignored (room for count); those keep their old values in *into. */
+/* Takes over from *from what may change while the daemon runs. Names of keys whose values differ
+ * and which cannot change, as "Section.Key" (constants), go into ignored, which has room for count;
+ * those keep their old values in *into. Returns how many. *from is the caller's to deinit. */
 size_t config_apply(Config *into, Config *from, const char **ignored, size_t count);
 
 /* 75 per cent of RAM or of the memory limit of the own cgroup, whichever is less. */
 uint64_t config_memory_default(void);
+
+/* How many keys there are. */
+size_t config_key_count(void);
+/* The name of a key, as "Section.Key", and its default as it would be written. For help and for
+ * tests. */
+const char *config_key_name(size_t index);
+const char *config_key_default(size_t index);
+
+/* Sets a key found in a file. Returns 1 where there is none of that name, else as config_set. For
+ * config-file alone. */
+int config_set_key(Config *config, const char *section, const char *name, const char *value,
+                   ConfigError *error);
