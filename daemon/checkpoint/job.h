@@ -1,6 +1,7 @@
-/* Checkpoints: who asked for one, the cut, the child, its end, and publishing the image. One child at a time.
+/* Checkpoints: who asked for one, the cut, the child, its end, and publishing the image. One child
+ * at a time.
  *
- *   request -> waiting -> (job_turn, between two turns of the loop) cut and fork -> running -> publishing -> ended
+ *   request -> waiting -> (job_turn) cut and fork -> running -> publishing -> ended
  *
  * The caller of everything here is the loop's thread. */
 #pragma once
@@ -33,8 +34,8 @@ typedef struct JobHost {
     size_t (*arenas)(void *context, const JobArena **ret);
     /* The revision of the last applied update: the cut's. */
     uint64_t (*revision)(void *context);
-    /* True when the layer above is ready for a cut (nothing unwritten in the journal's batch, next segment ready). Asked
-     * each turn until it is. */
+    /* True when the layer above is ready for a cut (nothing unwritten in the journal's batch, next
+     * segment ready). Asked each turn until it is. */
     bool (*ready)(void *context);
     /* At the cut, capture armed, before the fork: the journal changes segments here. */
     void (*cut)(void *context);
@@ -48,38 +49,43 @@ typedef struct JobHost {
 
 typedef struct JobOptions {
     bool zstd;
-    uint64_t stall_usec;
+    uint64_t stall_usec;          /* 0: updates wait for ever */
     uint64_t write_bytes_per_sec; /* 0: no limit */
     unsigned keep;
 } JobOptions;
 
 int job_new(struct event_base *base, Capture *capture, Catalog *catalog, Housekeeper *housekeeper,
             int images_directory_fd, const JobHost *host, const JobOptions *options, Job **ret);
-/* Kills and reaps a running child. NULL is fine. */
+/* Kills and reaps a running child, waits for the housekeeper (which must still be there, as must
+ * catalog and capture). Nobody is told: neither waiters nor host. NULL is fine. */
 Job *job_free(Job *job);
 /* From the next checkpoint on. */
 void job_set_options(Job *job, const JobOptions *options);
 
 typedef enum JobEvent {
-    JOB_CUT,       /* the child is forked */
-    JOB_PROGRESS,  /* at most ten times a second */
-    JOB_COMPLETE,  /* durable and published */
-    JOB_FAILED,    /* checkpoint->reason; checkpoint->spec.id is empty where it failed before the cut */
+    JOB_CUT,      /* the child is forked */
+    JOB_PROGRESS, /* at most ten times a second */
+    JOB_COMPLETE, /* durable and published */
+    JOB_FAILED,   /* see checkpoint->reason; no spec.id where it failed before the cut */
     JOB_CANCELLED,
 } JobEvent;
 
-/* Somebody who wants to know. Embedded in the asker. After COMPLETE, FAILED and CANCELLED the job has forgotten it. */
+/* Somebody who wants to know. Embedded in the asker. After COMPLETE, FAILED and CANCELLED the job
+ * has forgotten it. */
 struct JobWaiter {
     void (*notify)(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint);
     JobWaiter *next;
 };
 
-/* Asks for a checkpoint. names: the arenas' identities; count 0: all. label: empty for none. waiter: may be NULL.
- * Requests for the same arenas and label that wait share one run. 0 or JOB_QUEUE_FULL, or a negative errno. */
-int job_request(Job *job, const Identity *arenas, size_t count, const char *label, JobWaiter *waiter);
+/* Asks for a checkpoint. names: the arenas' identities; count 0: all. label: empty for none.
+ * waiter: may be NULL. Requests for the same arenas and label that wait share one run. 0 or
+ * JOB_QUEUE_FULL, or a negative errno. */
+int job_request(Job *job, const Identity *arenas, size_t count, const char *label,
+                JobWaiter *waiter);
 /* The waiter goes away; the checkpoint goes on. */
 void job_forget(Job *job, JobWaiter *waiter);
-/* 0 or JOB_NO_SUCH. The waiters hear JOB_CANCELLED when the child is gone. */
+/* 0 or JOB_NO_SUCH, also for one that is at its end already. The waiters hear JOB_CANCELLED when
+ * child and temporary file are gone. */
 int job_cancel(Job *job, const char *id);
 
 /* The running one; NULL: none. Up to date to the last report. */
@@ -87,7 +93,8 @@ const Checkpoint *job_running(const Job *job);
 /* Requests that wait. */
 size_t job_waiting(const Job *job);
 
-/* Between two turns of the loop: makes the cut when something waits and everything is ready; sees to stalls. */
+/* Between two turns of the loop: makes the cut when something waits and everything is ready; sees
+ * to stalls. */
 void job_turn(Job *job);
 /* An update was parked for want of room: starts the clock of StallSec and the count of heldUSec. */
 void job_update_parked(Job *job);
