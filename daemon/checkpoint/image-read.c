@@ -416,13 +416,13 @@ int image_open(int fd, ImageReader **ret, const char **ret_where, const char **r
 {
     OpenFault fault = {.where = "", .why = ""};
     ImageReader *reader = calloc(1, sizeof(*reader));
-    int r;
+    int r = -ENOMEM;
 
-    if (reader == NULL)
-        return -ENOMEM;
-    reader->fd = fd;
-    reader->fault.why = "";
-    r = read_all(reader, &fault);
+    if (reader != NULL) {
+        reader->fd = fd;
+        reader->fault.why = "";
+        r = read_all(reader, &fault);
+    }
     if (r < 0) {
         image_reader_free(reader);
         *ret_where = fault.where;
