@@ -9,6 +9,7 @@ static void describe(const Arena *arena, ImageArena *ret)
     *ret = (ImageArena){
         .identity = *arena_identity(arena),
         .created_usec = arena_created_usec(arena),
+        .created_revision = arena_created_revision(arena),
         .entries = arena_entries(arena),
         .revision = arena_revision(arena),
         .used_bytes = arena_used_bytes(arena),

@@ -21,6 +21,7 @@ struct Store {
     uint64_t now_usec; /* realtime of this turn, for records */
     Buffer result;     /* what merges and increments made */
     bool ring_full;
+    bool batch_full;
     char reason[256]; /* why updates are refused; empty: they are not */
 };
 
@@ -29,4 +30,4 @@ int store_may_update(Store *store, StoreArena *arena);
 /* What the arena layer and the journal answered, as one of the store's outcomes. Parks the arena where there was no
  * room. */
 int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);
-int store_record_outcome(StoreArena *arena, int code, StoreOutcome *outcome);
+int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);

@@ -258,12 +258,12 @@ int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, St
     if (r < 0) {
         arena_free(arena);
         record_discard(record);
-        return store_record_outcome(NULL, r, outcome);
+        return store_record_outcome(store, NULL, r, outcome);
     }
     r = record_end(record, NULL);
     if (r < 0) {
         store_remove(store, *ret);
-        return store_record_outcome(NULL, r, outcome);
+        return store_record_outcome(store, NULL, r, outcome);
     }
     journal_append_end(store->journal);
     store->revision = outcome->revision = store->revision + 1;
@@ -288,10 +288,10 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
     if (r < 0)
         return r;
     record = journal_writer(store->journal);
-    r = store_record_outcome(arena, record_begin(record, revision, store->now_usec, arena_identity(arena->arena)),
+    r = store_record_outcome(store, arena, record_begin(record, revision, store->now_usec, arena_identity(arena->arena)),
                              outcome);
     if (r == 0)
-        r = store_record_outcome(arena, record_change_arena(record, attributes), outcome);
+        r = store_record_outcome(store, arena, record_change_arena(record, attributes), outcome);
     if (r != 0) {
         record_discard(record);
         return r;
@@ -302,7 +302,7 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
         r = arena_prepare(arena->arena, revision);
     r = store_arena_outcome(store, arena, r, outcome);
     if (r == 0)
-        r = store_record_outcome(arena, record_end(record, NULL), outcome);
+        r = store_record_outcome(store, arena, record_end(record, NULL), outcome);
     if (r != 0) {
         arena_abort(arena->arena);
         record_discard(record);
@@ -313,6 +313,14 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
     store->revision = outcome->revision = revision;
     store->updates++;
     return 0;
+}
+
+/* The end of an arena that was dropped: its memory goes. */
+static void destroy(StoreArena *arena)
+{
+    arena_drop(arena->arena);
+    capture_marks_free(arena->marks);
+    free(arena);
 }
 
 int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
@@ -332,33 +340,23 @@ int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
         r = record_end(record, NULL);
     if (r < 0) {
         record_discard(record);
-        return store_record_outcome(arena, r, outcome);
+        return store_record_outcome(store, arena, r, outcome);
     }
     journal_append_end(store->journal);
     store->revision = outcome->revision = store->revision + 1;
     store->updates++;
     unlink_arena(store, arena);
-    store->dropped[store->dropped_count++] = arena;
-    store_release_dropped(store);
+    if (arena_pages_held(arena->arena))
+        store->dropped[store->dropped_count++] = arena; /* a checkpoint reads its pages */
+    else
+        destroy(arena);
     return 0;
 }
 
 void store_release_dropped(Store *store)
 {
-    size_t kept = 0;
-
-    for (size_t i = 0; i < store->dropped_count; i++) {
-        StoreArena *arena = store->dropped[i];
-
-        if (arena_pages_held(arena->arena)) {
-            store->dropped[kept++] = arena;
-            continue;
-        }
-        arena_drop(arena->arena);
-        capture_marks_free(arena->marks);
-        free(arena);
-    }
-    store->dropped_count = kept;
+    while (store->dropped_count > 0)
+        destroy(store->dropped[--store->dropped_count]);
 }
 
 /* --- reading */
@@ -434,6 +432,14 @@ bool store_was_parked(Store *store)
     bool full = store->ring_full;
 
     store->ring_full = false;
+    return full;
+}
+
+bool store_was_out_of_batch(Store *store)
+{
+    bool full = store->batch_full;
+
+    store->batch_full = false;
     return full;
 }
 

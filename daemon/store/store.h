@@ -132,6 +132,8 @@ const char *store_reason(const Store *store);
 void store_resume(Store *store);
 /* Was any update parked since the last call, for want of room in the ring? Clears it. */
 bool store_was_parked(Store *store);
+/* The same for want of room in the journal's batch. */
+bool store_was_out_of_batch(Store *store);
 /* Once a turn, before its calls: the time that records of this turn carry, and upkeep of the arenas. */
 void store_turn(Store *store);
 /* A checkpoint is over: arenas that were dropped meanwhile give their memory back. */

@@ -57,11 +57,12 @@ int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome 
 }
 
 /* What the journal answered. */
-int store_record_outcome(StoreArena *arena, int code, StoreOutcome *outcome)
+int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome)
 {
     if (code == -E2BIG)
         return exceeded(outcome, "message", RECORD_BYTES_MAX);
     if (code == -ENOSPC) {
+        store->batch_full = true;
         if (arena)
             arena->parked = true;
         return STORE_PARKED;
@@ -105,7 +106,7 @@ static int apply_put(Update *update, Bytes key, Bytes value)
 
     if (r != 0)
         return store_arena_outcome(update->store, update->arena, r, update->outcome);
-    return store_record_outcome(update->arena, record_put(update->record, key, value), update->outcome);
+    return store_record_outcome(update->store, update->arena, record_put(update->record, key, value), update->outcome);
 }
 
 static int run_put(Update *update, const StoreOperation *operation)
@@ -119,7 +120,7 @@ static int run_delete(Update *update, const StoreOperation *operation)
 
     if (r != 0)
         return store_arena_outcome(update->store, update->arena, r, update->outcome);
-    return store_record_outcome(update->arena, record_delete(update->record, operation->key), update->outcome);
+    return store_record_outcome(update->store, update->arena, record_delete(update->record, operation->key), update->outcome);
 }
 
 /* The entry's value as it is within this update; data NULL: there is none. */
@@ -240,7 +241,7 @@ int store_update(Store *store, StoreArena *arena, const StoreOperation *operatio
     if (r != 0)
         return r;
     update.record = journal_writer(store->journal);
-    r = store_record_outcome(arena, record_begin(update.record, update.revision, store->now_usec,
+    r = store_record_outcome(store, arena, record_begin(update.record, update.revision, store->now_usec,
                                                  arena_identity(arena->arena)), outcome);
     if (r != 0) {
         record_discard(update.record);
@@ -252,7 +253,7 @@ int store_update(Store *store, StoreArena *arena, const StoreOperation *operatio
     if (r == 0)
         r = prepare(&update, used_before);
     if (r == 0)
-        r = store_record_outcome(arena, record_end(update.record, NULL), outcome);
+        r = store_record_outcome(store, arena, record_end(update.record, NULL), outcome);
     if (r != 0) {
         arena_abort(arena->arena);
         record_discard(update.record);

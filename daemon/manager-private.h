@@ -1,0 +1,99 @@
+/* What the manager's files share: every object there is. Private to manager.c, dispatch.c, triggers.c and reload.c. */
+#pragma once
+
+#include <event2/event.h>
+
+#include "base/housekeeper.h"
+#include "checkpoint/verify.h"
+#include "journal/journal.h"
+#include "manager.h"
+#include "methods/methods.h"
+#include "server/server.h"
+#include "store/recovery.h"
+
+typedef enum ManagerState {
+    MANAGER_STARTING,
+    MANAGER_SERVING,
+    MANAGER_STOPPING, /* nothing new is accepted; the last checkpoint may run */
+    MANAGER_STOPPED,
+} ManagerState;
+
+typedef struct Manager {
+    ManagerOptions *options;
+    Config *config; /* options->config */
+    ManagerState state;
+    ServiceStatus status;
+    MethodsHost methods_host;
+
+    int state_fd;
+    int lock_fd;
+    int images_fd;
+    int journal_fd;
+
+    struct event_base *base;
+    Housekeeper *housekeeper;
+    Pool *pool;
+    Capture *capture;
+    Catalog *catalog;
+    Store *store;
+    Control *control;
+    Journal *journal;
+    Job *job;
+    Verify *verify;
+    Methods *methods;
+    Server *server;
+
+    struct event *signals[4];
+    struct event *housekeeper_event;
+    struct event *journal_event;
+    struct event *deadline; /* of the journal */
+    struct event *tick;     /* once a second: triggers */
+    struct event *again;    /* made active where the next turn must not wait */
+
+    bool turn_started;      /* store_turn was called in this turn */
+    bool resume;            /* parked calls are to be tried again */
+    uint64_t failed_told;   /* replies up to this revision were turned into NotDurable */
+
+    /* triggers.c */
+    uint64_t next_interval_usec; /* monotonic: when a checkpoint is due by the interval */
+    uint64_t retry_usec;         /* monotonic: none by itself before */
+    bool own_request;            /* one that the daemon asked for itself waits or runs */
+    JobWaiter own_waiter;
+    JobWaiter final_waiter;
+} Manager;
+
+/* --- dispatch.c: between the server and the methods */
+
+extern const CallerOperations dispatch_caller;
+ServerHandler dispatch_handler(Manager *manager);
+
+/* --- triggers.c: when checkpoints are taken without anybody asking over the socket */
+
+/* The host that the job asks. */
+extern const JobHost triggers_job_host;
+void triggers_start(Manager *manager);
+/* Once a second. */
+void triggers_tick(Manager *manager);
+/* SIGUSR1. */
+void triggers_now(Manager *manager);
+/* The journal's state changed. */
+void triggers_journal_changed(void *context, JournalState state, int error);
+/* Starts the last checkpoint where one is wanted; false: none is. manager_stop_now is called at its end. */
+bool triggers_final(Manager *manager);
+void manager_stop_now(Manager *manager);
+/* True when something changed that no complete image has. */
+bool triggers_changed(const Manager *manager);
+/* Segments that no kept image needs go. */
+void triggers_retire_journal(Manager *manager);
+
+/* --- reload.c: what the configuration decides, at start and again */
+
+JobOptions reload_job_options(const Config *config);
+ServerLimits reload_server_limits(const Config *config);
+/* A group's number; (gid_t)-1 where there is none of that name. */
+gid_t reload_group(const char *name);
+gid_t reload_socket_group(const Config *config);
+gid_t reload_create_group(const Config *config);
+uint64_t reload_memory_max(const Config *config);
+int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size, int *ret_line,
+               char *reason, size_t reason_size);

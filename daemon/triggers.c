@@ -1,0 +1,256 @@
+/* Checkpoints that nobody asked for over the socket: by interval, by the journal's size, on SIGUSR1, at the stop, and
+ * the one that heals a journal whose sync failed. Also what the job asks of the layers around it, and what follows when
+ * a checkpoint has ended: retiring the journal. */
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/message-ids.h"
+#include "manager-private.h"
+
+#define RETRY_USEC (60 * USEC_PER_SEC)
+
+/* --- what the job asks */
+
+static size_t host_arenas(void *context, const JobArena **ret)
+{
+    const Manager *manager = context;
+
+    return store_arenas(manager->store, ret);
+}
+
+static uint64_t host_revision(void *context)
+{
+    const Manager *manager = context;
+
+    return store_revision(manager->store);
+}
+
+static bool host_ready(void *context)
+{
+    const Manager *manager = context;
+
+    return journal_state(manager->journal) != JOURNAL_OK || journal_cut_ready(manager->journal);
+}
+
+static void host_cut(void *context)
+{
+    Manager *manager = context;
+
+    if (!journal_switch(manager->journal))
+        journal_sync(manager->journal);
+}
+
+/* A journal whose sync failed will never be durable up to the cut: the image takes its place. */
+static bool host_durable(void *context, uint64_t revision)
+{
+    const Manager *manager = context;
+
+    return journal_state(manager->journal) == JOURNAL_CONDEMNED ||
+           journal_durable_revision(manager->journal) >= MIN(revision, journal_revision(manager->journal));
+}
+
+static void host_resume(void *context)
+{
+    Manager *manager = context;
+
+    manager->resume = true;
+    event_active(manager->again, 0, 0);
+}
+
+static bool covers_all(const Manager *manager, const Checkpoint *checkpoint)
+{
+    size_t held = 0;
+
+    for (size_t i = 0; i < checkpoint->arena_count; i++)
+        held += checkpoint->arenas[i].held &&
+                store_find_identity(manager->store, &checkpoint->arenas[i].identity) != NULL;
+    return held == store_count(manager->store);
+}
+
+static void host_ended(void *context, const Checkpoint *checkpoint)
+{
+    Manager *manager = context;
+
+    store_release_dropped(manager->store);
+    if (checkpoint->state == CHECKPOINT_FAILED)
+        manager->retry_usec = clock_monotonic() + RETRY_USEC;
+    if (checkpoint->state != CHECKPOINT_COMPLETE)
+        return;
+    if (journal_state(manager->journal) == JOURNAL_CONDEMNED && covers_all(manager, checkpoint) &&
+        checkpoint->spec.revision >= journal_failed_revision(manager->journal))
+        journal_heal(manager->journal, checkpoint->spec.revision);
+    triggers_retire_journal(manager);
+}
+
+const JobHost triggers_job_host = {
+    .arenas = host_arenas,
+    .revision = host_revision,
+    .ready = host_ready,
+    .cut = host_cut,
+    .durable = host_durable,
+    .resume = host_resume,
+    .ended = host_ended,
+};
+
+/* --- what the journal must keep */
+
+typedef uint64_t (*CutOf)(const Manager *manager, const Identity *identity);
+
+static uint64_t oldest_cut(const Manager *manager, const Identity *identity)
+{
+    return catalog_oldest_cut(manager->catalog, identity);
+}
+
+static uint64_t newest_cut(const Manager *manager, const Identity *identity)
+{
+    size_t index;
+    const Checkpoint *image =
+        catalog_newest_of(manager->catalog, identity, catalog_count(manager->catalog), &index);
+
+    return image ? image->spec.revision : 0;
+}
+
+/* The lowest over all arenas of the cut that cut_of names; an arena that no image holds needs its creation. */
+static uint64_t lowest_cut(const Manager *manager, CutOf cut_of)
+{
+    const Checkpoint *newest = catalog_newest(manager->catalog);
+    uint64_t lowest = newest ? newest->spec.revision : 0;
+
+    for (size_t i = 0; i < store_count(manager->store); i++) {
+        const Arena *arena = store_at(manager->store, i)->arena;
+        uint64_t cut = cut_of(manager, arena_identity(arena));
+
+        if (cut == 0)
+            cut = MAX(arena_created_revision(arena), UINT64_C(1)) - 1;
+        lowest = MIN(lowest, cut);
+    }
+    return lowest;
+}
+
+void triggers_retire_journal(Manager *manager)
+{
+    journal_retire(manager->journal, lowest_cut(manager, oldest_cut));
+}
+
+/* --- by itself */
+
+bool triggers_changed(const Manager *manager)
+{
+    const Checkpoint *newest = catalog_newest(manager->catalog);
+
+    if (!newest)
+        return store_count(manager->store) > 0;
+    return store_updates(manager->store) > 0 && (store_revision(manager->store) != newest->spec.revision ||
+                                                 !covers_all(manager, newest));
+}
+
+static void own_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
+{
+    Manager *manager = (Manager *)(void *)((char *)waiter - offsetof(Manager, own_waiter));
+
+    (void)checkpoint;
+    if (event == JOB_COMPLETE || event == JOB_FAILED || event == JOB_CANCELLED)
+        manager->own_request = false;
+}
+
+static void ask(Manager *manager, const char *why)
+{
+    int r;
+
+    if (manager->own_request || manager->state != MANAGER_SERVING)
+        return;
+    manager->own_waiter.notify = own_notify;
+    r = job_request(manager->job, NULL, 0, "", &manager->own_waiter);
+    if (r != 0) {
+        manager->retry_usec = clock_monotonic() + RETRY_USEC;
+        log_warning("checkpoint (%s): %s; the next try is in a minute", why,
+                    r == JOB_QUEUE_FULL ? "too many wait already" : log_errno(r));
+        return;
+    }
+    manager->own_request = true;
+    log_debug("checkpoint: %s", why);
+    event_active(manager->again, 0, 0);
+}
+
+void triggers_start(Manager *manager)
+{
+    uint64_t interval = manager->config->interval_usec;
+
+    manager->next_interval_usec = interval > 0 ? clock_monotonic() + interval : UINT64_MAX;
+}
+
+void triggers_now(Manager *manager)
+{
+    ask(manager, "SIGUSR1");
+}
+
+void triggers_tick(Manager *manager)
+{
+    uint64_t now = clock_monotonic();
+
+    if (now < manager->retry_usec)
+        return;
+    if (journal_state(manager->journal) == JOURNAL_CONDEMNED) {
+        ask(manager, "the journal's sync failed");
+        return;
+    }
+    if (now >= manager->next_interval_usec) {
+        triggers_start(manager);
+        if (triggers_changed(manager))
+            ask(manager, "interval");
+        return;
+    }
+    if (journal_bytes_behind(manager->journal, lowest_cut(manager, newest_cut)) >=
+            manager->config->journal_bytes_max &&
+        triggers_changed(manager))
+        ask(manager, "size of the journal");
+}
+
+/* --- when the journal cannot be written */
+
+void triggers_journal_changed(void *context, JournalState state, int error)
+{
+    Manager *manager = context;
+    char reason[200];
+
+    if (state == JOURNAL_OK) {
+        store_set_read_only(manager->store, NULL);
+        log_event(LOG_NOTICE, MESSAGE_ID_UPDATES_ACCEPTED, NULL, "the journal is written again: updates are accepted");
+    } else {
+        snprintf(reason, sizeof(reason), state == JOURNAL_NO_ROOM ? "the journal cannot be written: %s"
+                                                                  : "a sync of the journal failed: %s",
+                 log_errno(error));
+        store_set_read_only(manager->store, reason);
+        log_event(LOG_ERR, MESSAGE_ID_UPDATES_REFUSED, NULL, "%s: updates are refused, reads go on; %s", reason,
+                  state == JOURNAL_NO_ROOM ? "they are accepted again when there is room"
+                                           : "a checkpoint will heal it");
+        if (state == JOURNAL_CONDEMNED)
+            manager->retry_usec = 0;
+    }
+    manager->resume = true;
+    if (manager->again)
+        event_active(manager->again, 0, 0);
+}
+
+/* --- at the stop */
+
+static void final_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
+{
+    Manager *manager = (Manager *)(void *)((char *)waiter - offsetof(Manager, final_waiter));
+
+    if (event == JOB_CUT || event == JOB_PROGRESS)
+        return;
+    if (event == JOB_FAILED)
+        log_warning("the last checkpoint failed: %s; the journal has the state", checkpoint->reason);
+    manager_stop_now(manager);
+}
+
+bool triggers_final(Manager *manager)
+{
+    if (manager->config->at_stop == AT_STOP_NO || !triggers_changed(manager))
+        return false;
+    manager->final_waiter.notify = final_notify;
+    return job_request(manager->job, NULL, 0, "", &manager->final_waiter) == 0;
+}
