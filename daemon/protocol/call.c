@@ -194,7 +194,7 @@ static bool field_fill(const Field *field, const Found *found, void *parameters,
         *(Bytes *)place = settle(found, field->type, scratch);
         break;
     case FIELD_INT:
-        if (!json_integer(found->value, place))
+        if (!json_to_int(found->value, place))
             return false;
         break;
     case FIELD_BOOL:
@@ -301,13 +301,13 @@ int call_object(Bytes object, const Field *fields, size_t count, void *parameter
     int r;
 
     assert(count <= FIELDS_MAX);
-    if (json_type(object) != SCAN_OBJECT) {
+    if (json_type_of(object) != SCAN_OBJECT) {
         *ret_parameter = BYTES("", 0);
         return -EINVAL;
     }
     fill_defaults(fields, count, parameters);
     while (json_next(&walk, &name, &value)) {
-        Found found = {.name = name, .value = value, .type = json_type(value)};
+        Found found = {.name = name, .value = value, .type = json_type_of(value)};
 
         found.escaped = found.type == SCAN_STRING && memchr(value.data, '\\', value.size) != NULL;
         found.spaced =

@@ -93,7 +93,7 @@ static size_t write_special(Buffer *out, const char *at, const char *end)
     return 1;
 }
 
-void json_string(JsonWriter *writer, Bytes characters)
+void json_quote(JsonWriter *writer, Bytes characters)
 {
     const char *at = characters.data, *end = characters.data + characters.size;
 
@@ -129,7 +129,7 @@ void json_bool(JsonWriter *writer, bool value)
     json_text(writer, value ? BYTES_OF("true") : BYTES_OF("false"));
 }
 
-void json_null(JsonWriter *writer)
+void json_nil(JsonWriter *writer)
 {
     json_text(writer, BYTES_OF("null"));
 }

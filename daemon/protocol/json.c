@@ -35,7 +35,7 @@ bool json_next(JsonWalk *walk, Bytes *ret_name, Bytes *ret_value)
     return true;
 }
 
-ScanType json_type(Bytes value)
+ScanType json_type_of(Bytes value)
 {
     switch (value.size > 0 ? *value.data : 'n') {
     case '{':
@@ -144,7 +144,7 @@ void json_unescape(Buffer *out, Bytes text)
     out->end += (size_t)(to - room);
 }
 
-bool json_integer(Bytes value, int64_t *ret)
+bool json_to_int(Bytes value, int64_t *ret)
 {
     return number_integer(value, ret);
 }

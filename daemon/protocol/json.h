@@ -19,7 +19,7 @@ JsonWalk json_walk(Bytes text);
 /* The next member or element: name (object only; without quotes, as written) and value (without
  * surrounding space). False at the end. */
 bool json_next(JsonWalk *walk, Bytes *ret_name, Bytes *ret_value);
-ScanType json_type(Bytes value);
+ScanType json_type_of(Bytes value);
 /* How deep the value is nested: 0 for a scalar, 1 for []. Looks at the whole text of an array or
  * object. */
 unsigned json_depth(Bytes value);
@@ -33,7 +33,7 @@ void json_compact(Buffer *out, Bytes text);
  * its quotes. */
 void json_unescape(Buffer *out, Bytes text);
 /* An integer's text; false where it is none (1.0 is none; -0 is 0). */
-bool json_integer(Bytes value, int64_t *ret);
+bool json_to_int(Bytes value, int64_t *ret);
 
 /* --- writing: members and elements are separated as needed */
 
@@ -57,10 +57,31 @@ void json_name(JsonWriter *writer, const char *name);
 void json_text(JsonWriter *writer, Bytes text);
 /* Escapes what JSON needs escaped. NUL and bytes that are no UTF-8 (a path may hold some) are
  * written as U+FFFD. */
-void json_string(JsonWriter *writer, Bytes characters);
+void json_quote(JsonWriter *writer, Bytes characters);
 void json_int(JsonWriter *writer, int64_t value);
 void json_bool(JsonWriter *writer, bool value);
-void json_null(JsonWriter *writer);
+void json_nil(JsonWriter *writer);
+
+/* Former names, which jansson has too: gone when nothing calls them. Inline, so that they do not
+ * take the place of jansson's when it is linked. */
+#ifndef JANSSON_H
+static inline ScanType json_type(Bytes value)
+{
+    return json_type_of(value);
+}
+static inline bool json_integer(Bytes value, int64_t *ret)
+{
+    return json_to_int(value, ret);
+}
+static inline void json_string(JsonWriter *writer, Bytes characters)
+{
+    json_quote(writer, characters);
+}
+static inline void json_null(JsonWriter *writer)
+{
+    json_nil(writer);
+}
+#endif
 
 /* --- RFC 7396 */
 

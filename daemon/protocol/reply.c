@@ -32,7 +32,7 @@ static void reply_error(Buffer *out, const char *error, const char *name, Bytes 
 {
     JsonWriter writer = reply_begin_error(out, error);
     json_name(&writer, name);
-    json_string(&writer, value);
+    json_quote(&writer, value);
     reply_end(&writer, false, terminator);
 }
 
