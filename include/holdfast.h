@@ -171,21 +171,22 @@ typedef struct HoldfastOperation {
 int holdfast_apply(HoldfastConnection *connection, const char *arena,
                    const HoldfastOperation *operations, size_t count, uint64_t *ret_revision);
 
-/* An entry; it and its texts are good until the function it was given to returns. */
-typedef struct HoldfastEntry {
+/* An entry as it is handed out (HoldfastEntry is how it lies in memory, see holdfast/layout.h); it and its texts are good
+ * until the function it was given to returns. */
+typedef struct HoldfastItem {
     const char *key; /* ends in NUL */
     size_t key_length;
     const char *json; /* ends in NUL; NULL where only keys were asked for */
     size_t json_length;
     uint64_t revision;
-} HoldfastEntry;
+} HoldfastItem;
 
 /* Return 0 to go on; anything else ends the listing and is returned by the call. */
-typedef int (*HoldfastEntryFunction)(void *context, const HoldfastEntry *entry);
+typedef int (*HoldfastItemFunction)(void *context, const HoldfastItem *entry);
 
 /* The entries there are of these keys, all of one state. ret_revision: the arena's. */
 int holdfast_get_many(HoldfastConnection *connection, const char *arena, const HoldfastText *keys,
-                      size_t count, HoldfastEntryFunction function, void *context,
+                      size_t count, HoldfastItemFunction function, void *context,
                       uint64_t *ret_revision);
 
 enum {
@@ -196,10 +197,10 @@ enum {
  * default. ret_next: the cursor of the next page; NULL after the last one. */
 int holdfast_list(HoldfastConnection *connection, const char *arena, const char *prefix,
                   const char *cursor, unsigned limit, unsigned flags,
-                  HoldfastEntryFunction function, void *context, const char **ret_next);
+                  HoldfastItemFunction function, void *context, const char **ret_next);
 /* All pages, streamed. An entry that stays for the whole listing is visited at least once. */
 int holdfast_list_all(HoldfastConnection *connection, const char *arena, const char *prefix,
-                      unsigned flags, HoldfastEntryFunction function, void *context);
+                      unsigned flags, HoldfastItemFunction function, void *context);
 
 /* --- arenas */
 

@@ -24,10 +24,11 @@ static const HfField fields[] = {
 const HfRecordType hf_arena_type = {sizeof(HoldfastArena), fields,
                                     sizeof(fields) / sizeof(fields[0])};
 
-/* An arena whose contents the caller may not know comes without its sizes. */
+/* An arena that the caller may not read comes without its sizes; one that he may has room, if
+ * nothing else. */
 static void note_readable(HoldfastArena *arena)
 {
-    arena->readable = json_is_integer(json_object_get(hf_record_tree(arena), "entries"));
+    arena->readable = arena->max_bytes > 0;
 }
 
 void holdfast_arena_free(HoldfastArena *arena)

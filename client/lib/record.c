@@ -16,11 +16,6 @@ static Head *head_of(const void *record)
     return (Head *)(uintptr_t)record - 1;
 }
 
-json_t *hf_record_tree(const void *record)
-{
-    return head_of(record)->tree;
-}
-
 static void *place(void *record, const HfField *field)
 {
     return (char *)record + field->offset;

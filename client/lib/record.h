@@ -41,7 +41,6 @@ extern const HfRecordType hf_status_type;
 int hf_record_new(const HfRecordType *type, json_t *object, void **ret);
 /* NULL is fine. */
 void hf_record_free(const HfRecordType *type, void *record);
-json_t *hf_record_tree(const void *record);
 
 /* Makes records of an array of objects; the array of pointers ends in NULL. */
 int hf_records_new(const HfRecordType *type, json_t *array, void ***ret, size_t *ret_count);

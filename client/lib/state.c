@@ -218,7 +218,7 @@ int holdfast_apply(HoldfastConnection *connection, const char *arena,
 /* --- many entries */
 
 /* An entry's texts are ended in place: the walk over the entries is behind it by then. */
-static int read_entry(HoldfastText text, unsigned flags, HoldfastEntry *ret)
+static int read_entry(HoldfastText text, unsigned flags, HoldfastItem *ret)
 {
     static const char *const names[] = {"key", "value", "revision"};
     HoldfastText members[3];
@@ -232,7 +232,7 @@ static int read_entry(HoldfastText text, unsigned flags, HoldfastEntry *ret)
     if (length < 0)
         return -EBADMSG;
     key.size = (size_t)length;
-    *ret = (HoldfastEntry){.key = hf_terminate(key), .key_length = key.size, .revision = revision};
+    *ret = (HoldfastItem){.key = hf_terminate(key), .key_length = key.size, .revision = revision};
     if (flags & HOLDFAST_KEYS_ONLY)
         return 0;
     if (members[1].data == NULL)
@@ -246,7 +246,7 @@ static int read_entry(HoldfastText text, unsigned flags, HoldfastEntry *ret)
 typedef struct Listing {
     HoldfastConnection *connection;
     unsigned flags;
-    HoldfastEntryFunction function;
+    HoldfastItemFunction function;
     void *context;
     uint64_t revision; /* get_many */
     const char *next;  /* list */
@@ -254,7 +254,7 @@ typedef struct Listing {
 
 static int visit_entries(Listing *listing, HoldfastText entries)
 {
-    HoldfastEntry entry;
+    HoldfastItem entry;
     HoldfastText text;
     HfTextWalk walk;
     int r, stop;
@@ -300,7 +300,7 @@ static int visit_reply(void *context, HfReply *reply)
 }
 
 int holdfast_get_many(HoldfastConnection *connection, const char *arena, const HoldfastText *keys,
-                      size_t count, HoldfastEntryFunction function, void *context,
+                      size_t count, HoldfastItemFunction function, void *context,
                       uint64_t *ret_revision)
 {
     Listing listing = {.connection = connection, .function = function, .context = context};
@@ -359,7 +359,7 @@ static int begin_list(HoldfastConnection *connection, const char *arena, const c
 
 int holdfast_list(HoldfastConnection *connection, const char *arena, const char *prefix,
                   const char *cursor, unsigned limit, unsigned flags,
-                  HoldfastEntryFunction function, void *context, const char **ret_next)
+                  HoldfastItemFunction function, void *context, const char **ret_next)
 {
     Listing listing = {
         .connection = connection, .flags = flags, .function = function, .context = context};
@@ -376,7 +376,7 @@ int holdfast_list(HoldfastConnection *connection, const char *arena, const char 
 }
 
 int holdfast_list_all(HoldfastConnection *connection, const char *arena, const char *prefix,
-                      unsigned flags, HoldfastEntryFunction function, void *context)
+                      unsigned flags, HoldfastItemFunction function, void *context)
 {
     Listing listing = {
         .connection = connection, .flags = flags, .function = function, .context = context};
