@@ -130,6 +130,8 @@ void hf_forget_error(HoldfastConnection *connection)
 
 int hf_check_idle(const HoldfastConnection *connection)
 {
+    if (connection->dead < 0)
+        return connection->dead;
     return connection->outstanding > connection->unwanted ? -EBUSY : 0;
 }
 
