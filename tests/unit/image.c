@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "base/file.h"
+#include "base/pool.h"
 #include "checkpoint/image-format.h"
 #include "lib/images.h"
 #include "lib/temporary.h"
@@ -482,5 +483,88 @@ Test(image, restored_memory_is_named_after_the_arena)
     image_reader_free(reader);
     test_arena_clear(&arenas[0]);
     test_arena_clear(&arenas[1]);
+    close(fd);
+}
+
+/* --- an arena */
+
+static void put_entries(Arena *arena, unsigned count)
+{
+    char key[32], value[600];
+
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(key, sizeof(key), "key %u", i);
+        memset(value, 'a' + (int)(i % 26), sizeof(value));
+        arena_begin(arena);
+        cr_assert(eq(
+            int, arena_put(arena, bytes_of_text(key), BYTES(value, i % sizeof(value) + 1), i + 1),
+            0));
+        cr_assert(eq(int, arena_prepare(arena, i + 1), 0));
+        arena_commit(arena);
+    }
+}
+
+static TestArena copy_of(const Arena *arena)
+{
+    TestArena copy = {.row = {.identity = *arena_identity(arena),
+                              .created_usec = arena_created_usec(arena),
+                              .entries = arena_entries(arena),
+                              .revision = arena_revision(arena),
+                              .used_bytes = arena_used_bytes(arena),
+                              .pages = arena_high_water_pages(arena),
+                              .held = true}};
+    size_t bytes = copy.row.pages * HOLDFAST_PAGE_BYTES;
+
+    arena_attributes(arena, &copy.row.attributes);
+    snprintf(copy.row.name, sizeof(copy.row.name), "%s", arena_name(arena));
+    copy.memory = malloc(bytes);
+    cr_assert(eq(int, file_read_at(arena_fd(arena), copy.memory, bytes, 0), 0));
+    return copy;
+}
+
+static Arena *arena_from(int fd, const ArenaContext *context)
+{
+    ImageReader *reader;
+    Arena *arena;
+    int memfd;
+
+    cr_assert(eq(int, image_reader_new(fd, &reader), 0));
+    cr_assert(eq(int, image_reader_restore(reader, 0, NULL, NULL, &memfd), 0));
+    cr_assert(eq(int, arena_open(context, memfd, &arena), 0));
+    image_reader_free(reader);
+    return arena;
+}
+
+Test(image, arena_lives_on_out_of_its_image)
+{
+    const ArenaAttributes attributes = {.max_bytes = 64 * MIB, .mode = 0600};
+    const Identity identity = {.bytes = "0123456789abcde"};
+    ImageSpec spec = test_spec(2000, "20240229T235959Z", false);
+    ArenaContext context = {};
+    ArenaReport report;
+    ArenaEntry entry;
+    TestArena copy;
+    Arena *arena;
+    int fd = new_file();
+
+    cr_assert(eq(int, pool_new(NULL, &context.pool), 0));
+    cr_assert(eq(int, arena_new(&context, "live", &identity, &attributes, 1, 1, &arena), 0));
+    put_entries(arena, 2000);
+    copy = copy_of(arena);
+    cr_assert(eq(int, test_image_write(fd, &spec, &copy, 1, 256), 0));
+    arena_free(arena);
+
+    arena = arena_from(fd, &context);
+    cr_assert(eq(int, arena_check(arena, &report), 0), "%s", report.where);
+    cr_assert(eq(u64, arena_entries(arena), 2000));
+    cr_assert(eq(int, arena_find(arena, BYTES_OF("key 1234"), &entry), 0));
+    cr_assert(eq(u64, entry.revision, 1235));
+    cr_assert(eq(sz, entry.value.size, 1234 % 600 + 1));
+    /* It takes updates again. */
+    put_entries(arena, 4000);
+    cr_assert(eq(int, arena_check(arena, &report), 0), "%s", report.where);
+    arena_free(arena);
+    pool_free(context.pool);
+    test_arena_clear(&copy);
     close(fd);
 }
