@@ -128,13 +128,18 @@ static bool same_memory(int memfd, const TestArena *arena)
            file_read_at(memfd, memory, bytes, 0) == 0 && memcmp(memory, arena->memory, bytes) == 0;
 }
 
+static bool same_attributes(const ArenaAttributes *a, const ArenaAttributes *b)
+{
+    return a->max_bytes == b->max_bytes && a->uid == b->uid && a->gid == b->gid &&
+           a->mode == b->mode;
+}
+
 static bool same_row(const ImageArena *a, const ImageArena *b)
 {
     return strcmp(a->name, b->name) == 0 && identity_equal(&a->identity, &b->identity) &&
-           memcmp(&a->attributes, &b->attributes, sizeof(a->attributes)) == 0 &&
-           a->created_usec == b->created_usec && a->entries == b->entries &&
-           a->revision == b->revision && a->used_bytes == b->used_bytes && a->pages == b->pages &&
-           a->held == b->held;
+           same_attributes(&a->attributes, &b->attributes) && a->created_usec == b->created_usec &&
+           a->entries == b->entries && a->revision == b->revision &&
+           a->used_bytes == b->used_bytes && a->pages == b->pages && a->held == b->held;
 }
 
 static int compare_arena(ImageReader *reader, size_t index, const TestArena *arena)
