@@ -42,7 +42,7 @@ void show_arena(JsonWriter *writer, MethodCall *call, const StoreArena *arena)
     readable = call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode, RIGHT_READ);
     json_begin_object(writer);
     json_name(writer, "name");
-    json_string(writer, bytes_of_text(arena_name(arena->arena)));
+    json_quote(writer, bytes_of_text(arena_name(arena->arena)));
     member_int(writer, "entries", readable ? arena_entries(arena->arena) : 0);
     member_int(writer, "usedBytes", readable ? arena_used_bytes(arena->arena) : 0);
     member_int(writer, "maxBytes", readable ? attributes.max_bytes : 0);

@@ -48,7 +48,7 @@ void show_checkpoint(JsonWriter *writer, MethodCall *call, const Checkpoint *che
     json_begin_array(writer);
     for (size_t i = 0; i < checkpoint->arena_count; i++)
         if (checkpoint->arenas[i].held)
-            json_string(writer, bytes_of_text(checkpoint->arenas[i].name));
+            json_quote(writer, bytes_of_text(checkpoint->arenas[i].name));
     json_end_array(writer);
     if (checkpoint->pid > 0)
         member_int(writer, "pid", (uint64_t)checkpoint->pid);
@@ -172,7 +172,7 @@ static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count
         const StoreArena *arena;
         Bytes inner = BYTES(element.data + 1, element.size - 2);
 
-        if (json_type(element) != SCAN_STRING || !store_name_valid(inner)) {
+        if (json_type_of(element) != SCAN_STRING || !store_name_valid(inner)) {
             *ret_result = error_invalid(call, "arenas");
             return -EINVAL;
         }

@@ -114,7 +114,7 @@ static int list_page(MethodCall *call, const ListParameters *parameters, uint64_
     if (r == 0) {
         snprintf(next, sizeof(next), "%016llx", (unsigned long long)*position);
         json_name(&page.writer, "next");
-        json_string(&page.writer, bytes_of_text(next));
+        json_quote(&page.writer, bytes_of_text(next));
     }
     reply_end(&page.writer, r == 0 && call->call->more, call->ops->terminator(call->caller));
     call->methods->reads += page.entries;

@@ -105,7 +105,7 @@ static inline void member_int(JsonWriter *writer, const char *name, uint64_t val
 static inline void member_bytes(JsonWriter *writer, const char *name, Bytes characters)
 {
     json_name(writer, name);
-    json_string(writer, characters);
+    json_quote(writer, characters);
 }
 
 static inline void member_text(JsonWriter *writer, const char *name, const char *text)

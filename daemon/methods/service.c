@@ -82,7 +82,7 @@ MethodResult method_reload(MethodCall *call)
     json_name(&writer, "ignored");
     json_begin_array(&writer);
     for (size_t i = 0; i < ARRAY_SIZE(ignored) && ignored[i]; i++)
-        json_string(&writer, bytes_of_text(ignored[i]));
+        json_quote(&writer, bytes_of_text(ignored[i]));
     json_end_array(&writer);
     return method_end(call, &writer);
 }
@@ -98,7 +98,7 @@ MethodResult method_get_info(MethodCall *call)
     json_name(&writer, "interfaces");
     json_begin_array(&writer);
     for (const char *const *name = interface_names; *name; name++)
-        json_string(&writer, bytes_of_text(*name));
+        json_quote(&writer, bytes_of_text(*name));
     json_end_array(&writer);
     return method_end(call, &writer);
 }

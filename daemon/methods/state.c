@@ -200,7 +200,7 @@ void show_entry(JsonWriter *writer, const ArenaEntry *entry)
 {
     json_begin_object(writer);
     json_name(writer, "key");
-    json_string(writer, entry->key);
+    json_quote(writer, entry->key);
     json_name(writer, "value");
     json_text(writer, entry->value);
     json_name(writer, "revision");
@@ -258,7 +258,7 @@ MethodResult method_get_many(MethodCall *call)
     json_name(&writer, "entries");
     json_begin_array(&writer);
     while (r == 0 && json_next(&walk, &name, &element)) {
-        if (json_type(element) != SCAN_STRING)
+        if (json_type_of(element) != SCAN_STRING)
             r = -EINVAL;
         else if (++keys > OPERATIONS_MAX)
             r = -E2BIG;
@@ -327,7 +327,7 @@ static int read_operation(Bytes object, Buffer *scratch, StoreOperation *ret)
     Bytes wrong;
     int r;
 
-    if (json_type(object) != SCAN_OBJECT)
+    if (json_type_of(object) != SCAN_OBJECT)
         return -EINVAL;
     r = call_object(object, operation_fields, ARRAY_SIZE(operation_fields), &parameters, scratch, &wrong);
     if (r < 0)

@@ -35,7 +35,9 @@ void json_unescape(Buffer *out, Bytes text);
 /* An integer's text; false where it is none (1.0 is none; -0 is 0). */
 bool json_to_int(Bytes value, int64_t *ret);
 
-/* --- writing: members and elements are separated as needed */
+/* --- writing: members and elements are separated as needed. Names that jansson has too
+ * (json_string, json_integer, json_null, json_type) are left to it: in a program that links both,
+ * libjansson would call ours. */
 
 typedef struct JsonWriter {
     Buffer *out;
@@ -61,27 +63,6 @@ void json_quote(JsonWriter *writer, Bytes characters);
 void json_int(JsonWriter *writer, int64_t value);
 void json_bool(JsonWriter *writer, bool value);
 void json_nil(JsonWriter *writer);
-
-/* Former names, which jansson has too: gone when nothing calls them. Inline, so that they do not
- * take the place of jansson's when it is linked. */
-#ifndef JANSSON_H
-static inline ScanType json_type(Bytes value)
-{
-    return json_type_of(value);
-}
-static inline bool json_integer(Bytes value, int64_t *ret)
-{
-    return json_to_int(value, ret);
-}
-static inline void json_string(JsonWriter *writer, Bytes characters)
-{
-    json_quote(writer, characters);
-}
-static inline void json_null(JsonWriter *writer)
-{
-    json_nil(writer);
-}
-#endif
 
 /* --- RFC 7396 */
 

@@ -42,7 +42,7 @@ static int64_t call_number(const Call *call, const char *name)
 
     while (json_next(&walk, &found, &value))
         if (bytes_equal(found, bytes_of_text(name)))
-            json_integer(value, &number);
+            json_to_int(value, &number);
     return number;
 }
 
