@@ -39,3 +39,13 @@ static inline uint64_t image_footer_checksum(const HoldfastImageFooter *footer)
 {
     return checksum(footer, offsetof(HoldfastImageFooter, checksum));
 }
+
+/* What a header or a row may hold, within a field of the given size. Asked by the reader, and by
+ * the writer first: what would not be read back must not be written. */
+bool image_id_fits(const char *id, size_t field);
+bool image_label_fits(const char *label, size_t field);
+bool image_name_fits(const char *name, size_t field);
+static inline bool image_mode_fits(uint32_t mode)
+{
+    return (mode & ~0666u) == 0;
+}

@@ -13,8 +13,6 @@
 #include "base/file.h"
 #include "checkpoint/image-reader.h"
 
-#define MODE_KNOWN 0666u
-
 /* Where opening failed; static texts. */
 typedef struct OpenFault {
     const char *where;
@@ -104,32 +102,11 @@ static int read_footer(ImageReader *reader, OpenFault *fault)
 
 /* --- head: header and table */
 
-static bool is_alphanumeric(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
-
-/* Whether text ends in NUL within its field, is at most max long and holds only letters, digits and
- * others. */
-static bool text_fits(const char *text, size_t field, size_t max, const char *others)
-{
-    size_t length = strnlen(text, field);
-
-    if (length == field || length > max)
-        return false;
-    for (size_t i = 0; i < length; i++)
-        if (!is_alphanumeric(text[i]) && strchr(others, text[i]) == NULL)
-            return false;
-    return true;
-}
-
 static int take_header(ImageReader *reader, const HoldfastImageHeader *header, OpenFault *fault)
 {
-    /* The id becomes a file's name. */
-    if (!text_fits(header->id, sizeof(header->id), HOLDFAST_IMAGE_ID_MAX, "-_") ||
-        header->id[0] == '\0')
+    if (!image_id_fits(header->id, sizeof(header->id)))
         return damaged(fault, "header", "the id is not one");
-    if (!text_fits(header->label, sizeof(header->label), HOLDFAST_LABEL_MAX, " _.:-"))
+    if (!image_label_fits(header->label, sizeof(header->label)))
         return damaged(fault, "header", "the label is not one");
     reader->layout_version = header->layout_version;
     memcpy(reader->spec.id, header->id, strlen(header->id) + 1);
@@ -142,10 +119,9 @@ static int take_header(ImageReader *reader, const HoldfastImageHeader *header, O
 
 static int take_row(ImageArena *arena, const HoldfastImageArena *row, OpenFault *fault)
 {
-    if (!text_fits(row->name, sizeof(row->name), HOLDFAST_NAME_MAX, "_.-") ||
-        !is_alphanumeric(row->name[0]))
+    if (!image_name_fits(row->name, sizeof(row->name)))
         return damaged(fault, "table", "an arena's name is not one");
-    if ((row->mode & ~MODE_KNOWN) != 0)
+    if (!image_mode_fits(row->mode))
         return damaged(fault, "table", "an arena's mode is not one");
     if (row->pages > UINT32_MAX)
         return damaged(fault, "table", "an arena has too many pages");

@@ -212,17 +212,31 @@ static ImageWriter *map_writer(const ImageSpec *spec, const ImageArena *arenas, 
     return writer;
 }
 
+/* What the reader would refuse is refused here. */
+static int check_spec(const ImageSpec *spec, const ImageArena *arenas, size_t count)
+{
+    if (!image_id_fits(spec->id, sizeof(spec->id)) ||
+        !image_label_fits(spec->label, sizeof(spec->label)) || count > UINT32_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < count; i++) {
+        if (!image_name_fits(arenas[i].name, sizeof(arenas[i].name)) ||
+            !image_mode_fits(arenas[i].attributes.mode))
+            return -EINVAL;
+        if (arenas[i].pages > UINT32_MAX)
+            return -EFBIG;
+    }
+    return 0;
+}
+
 int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, size_t count,
                      ImageWriter **ret)
 {
     ImageWriter *writer;
     int r;
 
-    if (count > UINT32_MAX)
-        return -E2BIG;
-    for (size_t i = 0; i < count; i++)
-        if (arenas[i].pages > UINT32_MAX)
-            return -EFBIG;
+    r = check_spec(spec, arenas, count);
+    if (r < 0)
+        return r;
     writer = map_writer(spec, arenas, count);
     if (writer == NULL)
         return -errno;

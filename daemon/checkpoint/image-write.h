@@ -1,5 +1,6 @@
-/* Writes an image (include/holdfast/image.h) to a file, block by block. All memory is mapped by image_writer_new, before
- * the fork: the rest works in a forked child, without malloc and without locks. */
+/* Writes an image (include/holdfast/image.h) to a file, block by block. All memory is mapped by
+ * image_writer_new, before the fork: the rest works in a forked child, without malloc and without
+ * locks. */
 #pragma once
 
 #include <holdfast/image.h>
@@ -9,7 +10,8 @@
 
 typedef struct ImageWriter ImageWriter;
 
-/* One arena of the table. All arenas that exist at the cut are listed, also those that the image does not hold. */
+/* One arena of the table. All arenas that exist at the cut are listed, also those that the image
+ * does not hold. */
 typedef struct ImageArena {
     char name[HOLDFAST_NAME_MAX + 1];
     Identity identity;
@@ -31,7 +33,8 @@ typedef struct ImageSpec {
     bool zstd;
 } ImageSpec;
 
-/* What is known only at the end; kept in the image so that a listing after a restart can tell it. */
+/* What is known only at the end; kept in the image so that a listing after a restart can tell it.
+ */
 typedef struct ImageSummary {
     uint64_t pause_usec;
     uint64_t held_usec;
@@ -41,21 +44,26 @@ typedef struct ImageSummary {
     uint64_t state_bytes;
 } ImageSummary;
 
-/* fd: an empty file open for writing, still the caller's. arenas and spec: copied. Nothing is written yet.
- * -EFBIG: an arena of more than 2^32 - 1 pages. */
-int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, size_t count, ImageWriter **ret);
+/* fd: an empty file open for writing, still the caller's. arenas and spec: copied. Nothing is
+ * written yet. -EFBIG: an arena of more than 2^32 - 1 pages. -EINVAL: an id, label, name or mode
+ * that a reader would refuse. */
+int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, size_t count,
+                     ImageWriter **ret);
 ImageWriter *image_writer_free(ImageWriter *writer);
 
-/* Room for HOLDFAST_BLOCK_PAGES pages, page-aligned: filled by the caller, then written by image_writer_put. First
- * called in the child: it populates the memory. The same address each time. */
+/* Room for HOLDFAST_BLOCK_PAGES pages, page-aligned: filled by the caller, then written by
+ * image_writer_put. First called in the child: it populates the memory. The same address each time.
+ */
 void *image_writer_buffer(ImageWriter *writer);
-/* Writes the first count pages of the buffer, which are the given pages of arena (its index in the table), in any order.
- * Pages that are all zero are left out, and so are pages that were put before (a page may come from the scan and from
- * the ring; both are as of the cut). The buffer may be used again at once; its contents are undefined then.
- * -EINVAL for an arena that is not held or a page at or behind its high-water mark; else the errno of the call that
- * failed, after which the writer can only be freed. */
+/* Writes the first count pages of the buffer, which are the given pages of arena (its index in the
+ * table), in any order. Pages that are all zero are left out, and so are pages that were put before
+ * (a page may come from the scan and from the ring; both are as of the cut). The buffer may be used
+ * again at once; its contents are undefined then. -EINVAL for an arena that is not held or a page
+ * at or behind its high-water mark; else the errno of the call that failed, after which the writer
+ * can only be freed. */
 int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages, uint32_t count);
-/* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. Errors: the errno of the call. */
+/* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. Errors: the
+ * errno of the call. */
 int image_writer_finish(ImageWriter *writer, const ImageSummary *summary, uint64_t *ret_bytes);
 /* Bytes written so far, for progress. */
 uint64_t image_writer_bytes(const ImageWriter *writer);

@@ -223,6 +223,33 @@ Test(image, pages_that_no_arena_has_are_refused)
     close(fd);
 }
 
+Test(image, what_would_not_be_read_back_is_not_written)
+{
+    TestArena arena = test_arena_new("only", 1, true, 1);
+    const ImageSpec good = test_spec(1, "20240229T235959Z", false);
+    ImageSpec spec = good;
+    ImageWriter *writer;
+    int fd = new_file();
+
+    spec.id[3] = '/';
+    cr_assert(eq(int, image_writer_new(fd, &spec, &arena.row, 1, &writer), -EINVAL));
+    spec.id[0] = '\0';
+    cr_assert(eq(int, image_writer_new(fd, &spec, &arena.row, 1, &writer), -EINVAL));
+    spec = good;
+    spec.label[1] = '\n';
+    cr_assert(eq(int, image_writer_new(fd, &spec, &arena.row, 1, &writer), -EINVAL));
+    arena.row.name[0] = '.';
+    cr_assert(eq(int, image_writer_new(fd, &good, &arena.row, 1, &writer), -EINVAL));
+    arena.row.name[0] = 'o';
+    arena.row.attributes.mode = 01666;
+    cr_assert(eq(int, image_writer_new(fd, &good, &arena.row, 1, &writer), -EINVAL));
+    arena.row.attributes.mode = 0666;
+    arena.row.pages = UINT64_C(1) << 32;
+    cr_assert(eq(int, image_writer_new(fd, &good, &arena.row, 1, &writer), -EFBIG));
+    test_arena_clear(&arena);
+    close(fd);
+}
+
 Test(image, raw_blocks_lie_at_multiples_of_a_page)
 {
     TestArena arena = test_arena_new("only", 2000, true, 5);
