@@ -3,8 +3,8 @@
  *
  * Accepts exactly what jansson accepts with JSON_REJECT_DUPLICATES (and JSON_DECODE_ANY in value
  * mode): RFC 8259, valid UTF-8, no \u0000, no lone surrogates, no duplicate names, integers within
- * 64 bits signed, reals within double; and no more depth than the limit. tests/fuzz holds the two
- * together. */
+ * 64 bits signed, reals within double; and no more depth than the limit. But never a NUL byte,
+ * which jansson overlooks behind a number or a literal. tests/fuzz holds the two together. */
 #pragma once
 
 #include "base/common.h"
