@@ -3,9 +3,9 @@
  *     arena_begin -> arena_put, arena_delete, ... -> arena_prepare -> arena_commit
  *                        (any failure or a change of mind: arena_abort)
  *
- * An update happens whole or not at all. Before a page changes, the barrier is asked; where it has no room the update
- * is rolled back and the caller tries again later. The header's change counter is odd from begin to commit.
- * No pointer into an arena is kept over a change of it. */
+ * An update happens whole or not at all. Before a page changes, the barrier is asked; where it has
+ * no room the update is rolled back and the caller tries again later. The header's change counter
+ * is odd from begin to commit. No pointer into an arena is kept over a change of it. */
 #pragma once
 
 #include <holdfast/layout.h>
@@ -31,7 +31,8 @@ enum {
     ARENA_FULL,         /* would pass maxBytes; nothing changed once arena_abort was called */
     ARENA_COLLISIONS,   /* more than HOLDFAST_CHAIN_MAX entries would share an index position */
     ARENA_BUSY,         /* the barrier has no room; abort, try again when it has */
-    ARENA_DAMAGED,      /* memory is not what was written: arena_damage tells the place; the arena takes no more */
+    ARENA_DAMAGED, /* memory is not what was written: arena_damage tells the place; the arena takes
+                      no more */
 };
 
 /* Asked before pages change. 0: go on. -EAGAIN: no room now, nothing may change. */
@@ -40,7 +41,8 @@ typedef struct ArenaBarrier {
     void *context;
 } ArenaBarrier;
 
-/* Where an arena takes its private memory from (the undo log) and who punches its holes, populates ahead and unmaps. */
+/* Where an arena takes its private memory from (the undo log) and who punches its holes, populates
+ * ahead and unmaps. */
 typedef struct ArenaContext {
     Pool *pool;
     Housekeeper *housekeeper; /* NULL: such things are done at once (tests, tools) */
@@ -64,13 +66,16 @@ typedef struct ArenaEntry {
 
 /* --- life */
 
-/* Makes a memfd with an empty arena in it. name: checked by the caller. The hash seed comes from the identity.
- * created_revision: of the update that creates it (kept in the header: recovery asks from where on the journal is needed). */
-int arena_new(const ArenaContext *context, const char *name, const Identity *identity, const ArenaAttributes *attributes,
-              uint64_t created_usec, uint64_t created_revision, Arena **ret);
-/* Takes over a memfd that holds an arena (adopted from an earlier process, or filled from an image) and counts its
- * generation up. Checks the header; -EBADMSG where it is none, -EPROTONOSUPPORT for another layout version, -EBUSY where
- * it was left in the middle of an update (read ret of arena_peek for details). Owns fd on success only. */
+/* Makes a memfd with an empty arena in it. name: checked by the caller. The hash seed comes from
+ * the identity. created_revision: of the update that creates it (kept in the header: recovery asks
+ * from where on the journal is needed). */
+int arena_new(const ArenaContext *context, const char *name, const Identity *identity,
+              const ArenaAttributes *attributes, uint64_t created_usec, uint64_t created_revision,
+              Arena **ret);
+/* Takes over a memfd that holds an arena (adopted from an earlier process, or filled from an image)
+ * and counts its generation up. Checks the header; -EBADMSG where it is none, -EPROTONOSUPPORT for
+ * another layout version, -EBUSY where it was left in the middle of an update (read ret of
+ * arena_peek for details). Owns fd on success only. */
 int arena_open(const ArenaContext *context, int fd, Arena **ret);
 /* Unmaps and closes (through the housekeeper where there is one). NULL is fine. */
 Arena *arena_free(Arena *arena);
@@ -89,14 +94,16 @@ uint64_t arena_created_revision(const Arena *arena);
 /* Revision of the last change; 0: never changed. */
 uint64_t arena_revision(const Arena *arena);
 uint64_t arena_entries(const Arena *arena);
-/* Bytes of memory that live data, index and allocator occupy: allocated pages, free runs not counted. */
+/* Bytes of memory that live data, index and allocator occupy: allocated pages, free runs not
+ * counted. */
 uint64_t arena_used_bytes(const Arena *arena);
 /* Pages below the high-water mark: what an image may have to hold. */
 uint64_t arena_high_water_pages(const Arena *arena);
 uint64_t arena_capacity_pages(const Arena *arena);
 /* The memfd; still owned by the arena. */
 int arena_fd(const Arena *arena);
-/* Where the page lies in memory now; it moves when max_bytes changes. For the barrier, which keeps pages as they were. */
+/* Where the page lies in memory now; it moves when max_bytes changes. For the barrier, which keeps
+ * pages as they were. */
 const void *arena_page(const Arena *arena, uint64_t page);
 /* The place of the damage, once an operation returned ARENA_DAMAGED; else NULL. */
 const char *arena_damage(const Arena *arena);
@@ -108,17 +115,19 @@ int arena_find(const Arena *arena, Bytes key, ArenaEntry *ret);
 
 /* Return false to stop before this entry (it comes first on the next page). */
 typedef bool (*ArenaVisitor)(void *context, const ArenaEntry *entry);
-/* Visits entries in the order of their bit-reversed hash, from *position on (0 at first). Ends when the visitor stops
- * it or after about slots_max slots; then *position is where to go on. Positions stay valid over growth, restart and
- * adoption: an entry that stays is visited at least once. Returns 0 when there may be more, 1 at the end,
- * negative: -EBADMSG for damage. */
-int arena_walk(const Arena *arena, uint64_t *position, uint64_t slots_max, ArenaVisitor visit, void *context);
+/* Visits entries in the order of their bit-reversed hash, from *position on (0 at first). Ends when
+ * the visitor stops it or after about slots_max slots; then *position is where to go on. Positions
+ * stay valid over growth, restart and adoption: an entry that stays is visited at least once.
+ * Returns 0 when there may be more, 1 at the end, negative: -EBADMSG for damage. */
+int arena_walk(const Arena *arena, uint64_t *position, uint64_t slots_max, ArenaVisitor visit,
+               void *context);
 
 /* --- changing */
 
 void arena_begin(Arena *arena);
-/* Makes or replaces the entry. key: 1 to HOLDFAST_KEY_MAX bytes; value: 1 to HOLDFAST_VALUE_MAX bytes, outside of this
- * arena. Returns 0 or an outcome above; after any but 0 only arena_abort may follow. */
+/* Makes or replaces the entry. key: 1 to HOLDFAST_KEY_MAX bytes; value: 1 to HOLDFAST_VALUE_MAX
+ * bytes, outside of this arena. Returns 0 or an outcome above; after any but 0 only arena_abort may
+ * follow. */
 int arena_put(Arena *arena, Bytes key, Bytes value, uint64_t revision);
 /* 0 or an outcome; ARENA_NO_ENTRY changes nothing, the update may go on. */
 int arena_delete(Arena *arena, Bytes key);
@@ -126,15 +135,16 @@ int arena_delete(Arena *arena, Bytes key);
 int arena_change(Arena *arena, const ArenaAttributes *attributes);
 /* The last step that can fail: frees what was replaced, notes the revision in the header. */
 int arena_prepare(Arena *arena, uint64_t revision);
-/* Makes the update final; cannot fail. Between prepare and commit the caller appends the record to the journal. */
+/* Makes the update final; cannot fail. Between prepare and commit the caller appends the record to
+ * the journal. */
 void arena_commit(Arena *arena);
 /* Puts everything back as it was at arena_begin. */
 void arena_abort(Arena *arena);
 
 /* --- upkeep */
 
-/* Gives runs of free pages back to the system, in the housekeeper's thread, a bounded amount a call; call once a turn
- * of the loop. Cheap when there is nothing to do. */
+/* Gives runs of free pages back to the system, in the housekeeper's thread, a bounded amount a
+ * call; call once a turn of the loop. Cheap when there is nothing to do. */
 void arena_upkeep(Arena *arena);
 /* While held (a checkpoint saves the arena) no hole is punched. */
 void arena_hold_pages(Arena *arena, bool held);
@@ -150,12 +160,12 @@ typedef struct ArenaReport {
     char where[160];     /* the first fault, as text; empty when there is none */
 } ArenaReport;
 
-/* Every byte belongs to exactly one thing, every index slot leads to an entry whose key hashes there, all counts agree.
- * Reads the whole arena. 0 or -EBADMSG; report is filled either way. */
+/* Every byte belongs to exactly one thing, every index slot leads to an entry whose key hashes
+ * there, all counts agree. Reads the whole arena. 0 or -EBADMSG; report is filled either way. */
 int arena_check(const Arena *arena, ArenaReport *report);
 
-/* Looks at a memfd without taking it over: name, identity, generation, state, layout version, change counter.
- * -EBADMSG where it holds no arena header. */
+/* Looks at a memfd without taking it over: name, identity, generation, state, layout version,
+ * change counter. -EBADMSG where it holds no arena header. */
 typedef struct ArenaPeek {
     uint32_t layout_version;
     uint32_t state;

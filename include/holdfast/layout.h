@@ -1,28 +1,29 @@
-/* The memory layout of an arena, shared by the daemon, the client library and whoever maps an arena read-only.
+/* The memory layout of an arena, shared by the daemon, the client library and whoever maps an arena
+ * read-only.
  *
- * An arena is a memfd. Integers are little-endian and naturally aligned, reserved space is zero. Everything is an
- * offset from the arena's first byte, never a pointer, so an image of the memory is the arena. The unit of capture and
- * of saving is the page of 4096 bytes.
+ * An arena is a memfd. Integers are little-endian and naturally aligned, reserved space is zero.
+ * Everything is an offset from the arena's first byte, never a pointer, so an image of the memory
+ * is the arena. The unit of capture and of saving is the page of 4096 bytes.
  *
  *   page 0                header: who the arena is, counters, roots of index and heap
- *   chunk c (16 MiB)      its first HOLDFAST_CHUNK_MAP_PAGES pages (in chunk 0: the ones behind the header) hold one
- *                         HoldfastPage for each page of the chunk
- *   the other pages       slabs of blocks of one size class, runs of one large block, segments and directory of the
- *                         index, or free
+ *   chunk c (16 MiB)      its first HOLDFAST_CHUNK_MAP_PAGES pages (in chunk 0: the ones behind the
+ * header) hold one HoldfastPage for each page of the chunk the other pages       slabs of blocks of
+ * one size class, runs of one large block, segments and directory of the index, or free
  *
- * Index: linear hashing. Bucket numbers are the low bits of the key's hash; a bucket is 64 bytes: 7 slots and a link to
- * an overflow bucket. Buckets lie in segments of 1024 (64 KiB); a directory page lists 1024 segments; the header lists
- * the directory pages. It grows one bucket at a time.
+ * Index: linear hashing. Bucket numbers are the low bits of the key's hash; a bucket is 64 bytes: 7
+ * slots and a link to an overflow bucket. Buckets lie in segments of 1024 (64 KiB); a directory
+ * page lists 1024 segments; the header lists the directory pages. It grows one bucket at a time.
  *
  * A reader without a lock reads while the one writer goes on, and checks afterwards:
  *
- *   one entry   its slot and its revision are the same before and after the copy, the revision is not 0, and
- *               abort_counter did not move. Writer: revision = 0; release fence; bytes; and at the update's end
- *               a store-release of the new revision (see HoldfastEntry). So what an update wrote is not seen before
- *               the update is final. An update that is rolled back gives an entry its old revision again; the
- *               abort_counter, which moves before anything is rolled back, tells.
- *   anything    (several entries, or that a key is absent: slots move within a bucket) change_counter is the same and
- *   else        even before and after. It is odd from an update's first change to its end; its low half is a futex.
+ *   one entry   its slot and its revision are the same before and after the copy, the revision is
+ * not 0, and abort_counter did not move. Writer: revision = 0; release fence; bytes; and at the
+ * update's end a store-release of the new revision (see HoldfastEntry). So what an update wrote is
+ * not seen before the update is final. An update that is rolled back gives an entry its old
+ * revision again; the abort_counter, which moves before anything is rolled back, tells. anything
+ * (several entries, or that a key is absent: slots move within a bucket) change_counter is the same
+ * and else        even before and after. It is odd from an update's first change to its end; its
+ * low half is a futex.
  *
  * Everything read must be checked against the mapped size before it is used. */
 #pragma once
@@ -52,8 +53,8 @@
 #define HOLDFAST_BUCKETS_MIN 64u
 #define HOLDFAST_BUCKETS_MAX (1u << 28)
 
-#define HOLDFAST_CLASSES 72u     /* size classes of blocks, see daemon/arena/class.h */
-#define HOLDFAST_RUN_BINS 48u    /* lists of free runs by length */
+#define HOLDFAST_CLASSES 72u      /* size classes of blocks, see daemon/arena/class.h */
+#define HOLDFAST_RUN_BINS 48u     /* lists of free runs by length */
 #define HOLDFAST_PUNCHING_MAX 64u /* runs that are being given back to the system at a time */
 
 enum {
@@ -62,12 +63,13 @@ enum {
     HOLDFAST_STATE_MOVED = 3, /* another process took it over */
 };
 
-/* What a page is. In the middle of a run only slabs say anything; else the descriptor is zero there. */
+/* What a page is. In the middle of a run only slabs say anything; else the descriptor is zero
+ * there. */
 enum {
-    HOLDFAST_PAGE_NONE = 0,      /* never used, or described by the head of its run */
+    HOLDFAST_PAGE_NONE = 0, /* never used, or described by the head of its run */
     HOLDFAST_PAGE_HEADER = 1,
-    HOLDFAST_PAGE_MAP = 2,       /* head of the chunk's map; count: pages */
-    HOLDFAST_PAGE_SLAB = 3,      /* head of a slab; the number of its pages follows from its class */
+    HOLDFAST_PAGE_MAP = 2,  /* head of the chunk's map; count: pages */
+    HOLDFAST_PAGE_SLAB = 3, /* head of a slab; the number of its pages follows from its class */
     HOLDFAST_PAGE_SLAB_TAIL = 4, /* count: pages back to the head */
     HOLDFAST_PAGE_LARGE = 5,     /* head of a run that holds one block; count: pages */
     HOLDFAST_PAGE_SEGMENT = 6,   /* head of a segment of buckets; count: pages */
@@ -75,7 +77,8 @@ enum {
     HOLDFAST_PAGE_RESIDENT = 8,  /* head of a free run that has memory; count: pages */
     HOLDFAST_PAGE_CLEAN = 9,     /* head of a free run that is a hole */
     HOLDFAST_PAGE_PUNCHING = 10, /* head of a free run that is becoming a hole; in no list */
-    HOLDFAST_PAGE_FREE_LAST = 11, /* last page of a free run of two pages or more; count: pages of the run */
+    HOLDFAST_PAGE_FREE_LAST =
+        11, /* last page of a free run of two pages or more; count: pages of the run */
 };
 
 /* Descriptor of one page. */
@@ -83,9 +86,10 @@ typedef struct HoldfastPage {
     uint8_t kind;
     uint8_t class;  /* slab: its size class */
     uint16_t count; /* slab: blocks in use; else see above */
-    uint16_t free;  /* slab: 1 + number of its first free block; 0: none. The next one's is at byte 8 of the block */
-    uint16_t bump;  /* slab: blocks from this number on were never used */
-    uint32_t next;  /* page number of the list's next head; 0: none. Slabs with room, free runs */
+    uint16_t free; /* slab: 1 + number of its first free block; 0: none. The next one's is at byte 8
+                      of the block */
+    uint16_t bump; /* slab: blocks from this number on were never used */
+    uint32_t next; /* page number of the list's next head; 0: none. Slabs with room, free runs */
     uint32_t prev;
 } HoldfastPage;
 static_assert(sizeof(HoldfastPage) == 16, "a chunk's descriptors fill 16 pages");
@@ -102,8 +106,8 @@ static_assert(sizeof(HoldfastEntry) == 16, "layout");
 
 #define HOLDFAST_ENTRY_PENDING 0x01u /* gets its revision at the end of the running update */
 
-/* A slot: the low 40 bits are the entry's offset in units of 8 bytes, the high 24 bits are bits 6 to 29 of the key's
- * hash. 0: no entry. */
+/* A slot: the low 40 bits are the entry's offset in units of 8 bytes, the high 24 bits are bits 6
+ * to 29 of the key's hash. 0: no entry. */
 #define HOLDFAST_SLOT_TAG_SHIFT 40
 #define HOLDFAST_SLOT_HASH_SHIFT 6
 #define HOLDFAST_SLOT_TAG_MASK UINT64_C(0xffffff)
@@ -148,7 +152,7 @@ typedef struct HoldfastHeader {
     uint32_t gid;
     uint32_t mode;
     uint32_t reserved0;
-    char name[72]; /* ends in NUL */
+    char name[72];             /* ends in NUL */
     uint64_t created_revision; /* of the update that created it */
     uint8_t reserved1[88];
 
