@@ -16,6 +16,11 @@ int print_check(void);
 /* "12,345": into text. */
 #define PRINT_NUMBER_MAX 32
 const char *print_number(char text[static PRINT_NUMBER_MAX], uint64_t number);
+/* The one word or the other, for so many. */
+static inline const char *print_plural(uint64_t number, const char *one, const char *many)
+{
+    return number == 1 ? one : many;
+}
 /* "Tue 2026-11-24 05:57:28 UTC": of a time since the epoch. */
 #define PRINT_TIME_MAX 64
 const char *print_time(char text[static PRINT_TIME_MAX], uint64_t usec);

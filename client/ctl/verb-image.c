@@ -91,8 +91,9 @@ static int check_arena(Image *image, size_t index)
                          image->path, held->name, (unsigned long long)report.entries,
                          (unsigned long long)held->entries);
     else if (!image->ctl->options.quiet)
-        printf("arena %s: good, %s entries, %s\n", held->name,
-               print_number(entries, report.entries), format_bytes(bytes, report.live_bytes));
+        printf("arena %s: good, %s %s, %s\n", held->name, print_number(entries, report.entries),
+               print_plural(report.entries, "entry", "entries"),
+               format_bytes(bytes, report.live_bytes));
     arena_free(arena);
     return status;
 }

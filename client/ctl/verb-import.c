@@ -195,6 +195,14 @@ static void add_put(Import *import, HoldfastText key, HoldfastText value)
 
 /* --- lines */
 
+/* What the daemon would refuse without saying which it was. */
+static const char *check_key(HoldfastText key)
+{
+    if (hf_text_type(key) != HF_TEXT_STRING)
+        return "the key is no string";
+    return hf_text_inner(key).size > 0 ? NULL : "the key is empty";
+}
+
 /* What a line says; NULL, or what is wrong with it. */
 static const char *read_entry(HfTextWalk *walk, HoldfastText *ret_key, HoldfastText *ret_value)
 {
@@ -216,7 +224,7 @@ static const char *read_entry(HfTextWalk *walk, HoldfastText *ret_key, HoldfastT
         return "this is no JSON";
     if (ret_key->data == NULL || ret_value->data == NULL)
         return "key or value are missing (documents need --key=FIELD)";
-    return hf_text_type(*ret_key) == HF_TEXT_STRING ? NULL : "the key is no string";
+    return check_key(*ret_key);
 }
 
 static const char *read_document(HfTextWalk *walk, const char *field, HoldfastText *ret_key)
@@ -281,7 +289,8 @@ static void tell_result(const Import *import)
         failure(import->status, "%s", import->message);
     if (import->ctl->options.quiet)
         return;
-    fprintf(stderr, "%s entries imported, %s in %s\n", print_number(number, import->entries),
+    fprintf(stderr, "%s %s imported, %s in %s\n", print_number(number, import->entries),
+            print_plural(import->entries, "entry", "entries"),
             format_bytes(bytes, import->lines.bytes_read),
             format_duration(duration, progress_elapsed(&import->progress)));
 }

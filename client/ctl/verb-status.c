@@ -72,9 +72,10 @@ static void print_memory(const HoldfastStatus *status)
     char bytes[FORMAT_BYTES_MAX], arenas[PRINT_NUMBER_MAX], entries[PRINT_NUMBER_MAX];
 
     label("Memory");
-    printf("%s, %s arena%s, %s entries\n", format_bytes(bytes, status->used_bytes),
-           print_number(arenas, status->arenas), status->arenas == 1 ? "" : "s",
-           print_number(entries, status->entries));
+    printf("%s, %s %s, %s %s\n", format_bytes(bytes, status->used_bytes),
+           print_number(arenas, status->arenas), print_plural(status->arenas, "arena", "arenas"),
+           print_number(entries, status->entries),
+           print_plural(status->entries, "entry", "entries"));
 }
 
 static void print_durability(const HoldfastStatus *status)
@@ -94,9 +95,11 @@ static void print_traffic(const HoldfastStatus *status)
     char updates[PRINT_NUMBER_MAX], reads[PRINT_NUMBER_MAX], connections[PRINT_NUMBER_MAX];
 
     label("Traffic");
-    printf("%s updates, %s reads, %s connection%s now\n", print_number(updates, status->updates),
-           print_number(reads, status->reads), print_number(connections, status->connections),
-           status->connections == 1 ? "" : "s");
+    printf("%s %s, %s %s, %s %s now\n", print_number(updates, status->updates),
+           print_plural(status->updates, "update", "updates"), print_number(reads, status->reads),
+           print_plural(status->reads, "read", "reads"),
+           print_number(connections, status->connections),
+           print_plural(status->connections, "connection", "connections"));
 }
 
 static void print_last(const Ctl *ctl, const HoldfastCheckpoint *checkpoint)
