@@ -1,5 +1,5 @@
-/* Between the server and the methods: neither knows the other. The server hands over a connection and a call; the
- * methods see an opaque caller with the operations below. */
+/* Between the server and the methods: neither knows the other. The server hands over a connection
+ * and a call; the methods see an opaque caller with the operations below. */
 
 #include "base/log.h"
 #include "manager-private.h"
@@ -9,7 +9,8 @@ static bool caller_administrator(const void *caller)
     return peer_is_administrator(connection_peer(caller));
 }
 
-static bool caller_may(const void *caller, uint32_t uid, uint32_t gid, uint32_t mode, unsigned rights)
+static bool caller_may(const void *caller, uint32_t uid, uint32_t gid, uint32_t mode,
+                       unsigned rights)
 {
     return peer_may(connection_peer(caller), uid, gid, mode, rights);
 }
@@ -119,8 +120,8 @@ static void handle_vanished(void *context, Connection *connection)
     (void)connection;
 }
 
-static void handle_bad(void *context, Buffer *out, char terminator, const char *reason, const char *limit,
-                       uint64_t maximum)
+static void handle_bad(void *context, Buffer *out, char terminator, const char *reason,
+                       const char *limit, uint64_t maximum)
 {
     (void)context;
     if (limit)

@@ -1,4 +1,5 @@
-/* What the manager's files share: every object there is. Private to manager.c, dispatch.c, triggers.c and reload.c. */
+/* What the manager's files share: every object there is. Private to manager.c, dispatch.c,
+ * triggers.c and reload.c. */
 #pragma once
 
 #include <event2/event.h>
@@ -50,9 +51,9 @@ typedef struct Manager {
     struct event *tick;     /* once a second: triggers */
     struct event *again;    /* made active where the next turn must not wait */
 
-    bool turn_started;      /* store_turn was called in this turn */
-    bool resume;            /* parked calls are to be tried again */
-    uint64_t failed_told;   /* replies up to this revision were turned into NotDurable */
+    bool turn_started;    /* store_turn was called in this turn */
+    bool resume;          /* parked calls are to be tried again */
+    uint64_t failed_told; /* replies up to this revision were turned into NotDurable */
 
     /* triggers.c */
     uint64_t next_interval_usec; /* monotonic: when a checkpoint is due by the interval */
@@ -78,7 +79,8 @@ void triggers_tick(Manager *manager);
 void triggers_now(Manager *manager);
 /* The journal's state changed. */
 void triggers_journal_changed(void *context, JournalState state, int error);
-/* Starts the last checkpoint where one is wanted; false: none is. manager_stop_now is called at its end. */
+/* Starts the last checkpoint where one is wanted; false: none is. manager_stop_now is called at its
+ * end. */
 bool triggers_final(Manager *manager);
 void manager_stop_now(Manager *manager);
 /* True when something changed that no complete image has. */
@@ -95,5 +97,5 @@ gid_t reload_group(const char *name);
 gid_t reload_socket_group(const Config *config);
 gid_t reload_create_group(const Config *config);
 uint64_t reload_memory_max(const Config *config);
-int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size, int *ret_line,
-               char *reason, size_t reason_size);
+int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size,
+               int *ret_line, char *reason, size_t reason_size);

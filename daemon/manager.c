@@ -1,11 +1,13 @@
 /* Owns every object and the event loop.
  *
- * Start: directories and lock, memory and threads, recovery, journal, the rest, and only then the socket. A turn of the
- * loop: everything that is readable, then (end_turn) parked calls, the journal's commit, a waiting cut, and the replies
- * that may leave. Stop: nothing new is accepted, the last checkpoint is taken where one is wanted, replies leave, the
- * journal is closed with the note that this stop was clean.
+ * Start: directories and lock, memory and threads, recovery, journal, the rest, and only then the
+ * socket. A turn of the loop: everything that is readable, then (end_turn) parked calls, the
+ * journal's commit, a waiting cut, and the replies that may leave. Stop: nothing new is accepted,
+ * the last checkpoint is taken where one is wanted, replies leave, the journal is closed with the
+ * note that this stop was clean.
  *
- * What can go wrong at the start ends it with one of sysexits.h and a line in the log; later nothing but an order does. */
+ * What can go wrong at the start ends it with one of sysexits.h and a line in the log; later
+ * nothing but an order does. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -181,9 +183,11 @@ static int recover(Manager *manager)
     manager->status.recovery_duration_usec = clock_monotonic() - begin;
     if (r == 0)
         log_event(LOG_INFO, MESSAGE_ID_RECOVERED, NULL,
-                  "recovered (%s): %zu arenas, %llu entries, %llu journal records, revision %llu, in %.3f s",
+                  "recovered (%s): %zu arenas, %llu entries, %llu journal records, revision %llu, "
+                  "in %.3f s",
                   manager->status.recovery, store_count(manager->store),
-                  (unsigned long long)store_entries(manager->store), (unsigned long long)recovery.records,
+                  (unsigned long long)store_entries(manager->store),
+                  (unsigned long long)recovery.records,
                   (unsigned long long)recovery.position.revision,
                   (double)manager->status.recovery_duration_usec / (double)USEC_PER_SEC);
     recovery_deinit(&recovery);
@@ -243,8 +247,8 @@ static int new_services(Manager *manager)
     manager->methods_host = methods_host;
     manager->methods_host.context = manager;
     job_host.context = manager;
-    r = job_new(manager->base, manager->capture, manager->catalog, manager->housekeeper, manager->images_fd, &job_host,
-                &job_options, &manager->job);
+    r = job_new(manager->base, manager->capture, manager->catalog, manager->housekeeper,
+                manager->images_fd, &job_host, &job_options, &manager->job);
     if (r == 0)
         r = verify_new(manager->base, manager->catalog, &manager->verify);
     methods.job = manager->job;
@@ -305,7 +309,8 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
         triggers_now(manager);
         break;
     case SIGHUP:
-        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason, sizeof(reason));
+        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason,
+                         sizeof(reason));
         break;
     default:
         if (manager->state == MANAGER_STOPPING)
@@ -367,17 +372,19 @@ static int add_events(Manager *manager)
 
     static_assert(ARRAY_SIZE(signals) == ARRAY_SIZE(((Manager *)0)->signals), "one event a signal");
     for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-        manager->signals[i] = add_event(manager, signals[i], EV_SIGNAL | EV_PERSIST, on_signal, NULL);
+        manager->signals[i] =
+            add_event(manager, signals[i], EV_SIGNAL | EV_PERSIST, on_signal, NULL);
         complete = complete && manager->signals[i];
     }
-    manager->housekeeper_event = add_event(manager, housekeeper_fd(manager->housekeeper), EV_READ | EV_PERSIST,
-                                           on_housekeeper, NULL);
-    manager->journal_event = add_event(manager, journal_fd(manager->journal), EV_READ | EV_PERSIST, on_journal, NULL);
+    manager->housekeeper_event = add_event(manager, housekeeper_fd(manager->housekeeper),
+                                           EV_READ | EV_PERSIST, on_housekeeper, NULL);
+    manager->journal_event =
+        add_event(manager, journal_fd(manager->journal), EV_READ | EV_PERSIST, on_journal, NULL);
     manager->deadline = add_event(manager, -1, 0, on_nothing, NULL);
     manager->again = add_event(manager, -1, 0, on_nothing, NULL);
     manager->tick = add_event(manager, -1, EV_PERSIST, on_tick, &second);
-    complete = complete && manager->housekeeper_event && manager->journal_event && manager->deadline &&
-               manager->again && manager->tick;
+    complete = complete && manager->housekeeper_event && manager->journal_event &&
+               manager->deadline && manager->again && manager->tick;
     return complete ? 0 : fail(EX_OSERR, "events", -ENOMEM);
 }
 
@@ -420,14 +427,16 @@ static void end_turn(Manager *manager)
     }
     journal_commit(manager->journal);
     if (store_was_out_of_batch(manager->store)) {
-        /* What waits for room in the batch is tried again in the next turn, or when the sync is done. */
+        /* What waits for room in the batch is tried again in the next turn, or when the sync is
+         * done. */
         manager->resume = true;
         if (journal_has_room(manager->journal, RECORD_BYTES_MAX))
             event_active(manager->again, 0, 0);
     }
     job_turn(manager->job);
     tell_failed(manager);
-    server_flush(manager->server, MAX(journal_replied_revision(manager->journal), manager->failed_told));
+    server_flush(manager->server,
+                 MAX(journal_replied_revision(manager->journal), manager->failed_told));
     set_deadline(manager);
     manager->turn_started = false;
 }
@@ -482,8 +491,8 @@ static int start(Manager *manager)
 
 static void free_events(Manager *manager)
 {
-    struct event **events[] = {&manager->housekeeper_event, &manager->journal_event, &manager->deadline,
-                               &manager->tick, &manager->again};
+    struct event **events[] = {&manager->housekeeper_event, &manager->journal_event,
+                               &manager->deadline, &manager->tick, &manager->again};
 
     for (size_t i = 0; i < ARRAY_SIZE(manager->signals); i++)
         if (manager->signals[i])

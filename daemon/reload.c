@@ -1,4 +1,5 @@
-/* What the configuration decides: turned into the options of each object at start, and again at a reload. */
+/* What the configuration decides: turned into the options of each object at start, and again at a
+ * reload. */
 
 #include <grp.h>
 #include <stdio.h>
@@ -58,13 +59,14 @@ static int read_sources(const ManagerOptions *options, Config *config, ConfigErr
 {
     int r = config_read(config, options->config_path, options->config_required, error);
 
-    for (const char *const *override = options->overrides; r >= 0 && override && *override; override++)
+    for (const char *const *override = options->overrides; r >= 0 && override && *override;
+         override++)
         r = config_set(config, *override, error);
     return r < 0 ? r : config_check(config, error);
 }
 
-int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size, int *ret_line,
-               char *reason, size_t reason_size)
+int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size,
+               int *ret_line, char *reason, size_t reason_size)
 {
     Manager *manager = context;
     ConfigError error = {0};
@@ -80,7 +82,8 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
         snprintf(file, file_size, "%s", error.file);
         snprintf(reason, reason_size, "%s", error.reason);
         *ret_line = error.line;
-        log_error("reload: %s:%d: %s; the old configuration stays", error.file, error.line, error.reason);
+        log_error("reload: %s:%d: %s; the old configuration stays", error.file, error.line,
+                  error.reason);
         return r;
     }
     config_apply(manager->config, &fresh, ignored, count);
@@ -89,10 +92,12 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
     job = reload_job_options(manager->config);
     server_set_limits(manager->server, &limits);
     job_set_options(manager->job, &job);
-    store_set_limits(manager->store, manager->config->arenas_max, reload_memory_max(manager->config));
-    methods_set_limits(manager->methods, reload_create_group(manager->config), manager->config->arena_bytes_max);
-    journal_set_policy(manager->journal, (JournalPolicy)manager->config->sync, manager->config->sync_interval_usec,
-                       manager->config->segment_bytes_max);
+    store_set_limits(manager->store, manager->config->arenas_max,
+                     reload_memory_max(manager->config));
+    methods_set_limits(manager->methods, reload_create_group(manager->config),
+                       manager->config->arena_bytes_max);
+    journal_set_policy(manager->journal, (JournalPolicy)manager->config->sync,
+                       manager->config->sync_interval_usec, manager->config->segment_bytes_max);
     triggers_start(manager);
     log_info("configuration read again");
     return 0;

@@ -1,6 +1,6 @@
-/* Checkpoints that nobody asked for over the socket: by interval, by the journal's size, on SIGUSR1, at the stop, and
- * the one that heals a journal whose sync failed. Also what the job asks of the layers around it, and what follows when
- * a checkpoint has ended: retiring the journal. */
+/* Checkpoints that nobody asked for over the socket: by interval, by the journal's size, on
+ * SIGUSR1, at the stop, and the one that heals a journal whose sync failed. Also what the job asks
+ * of the layers around it, and what follows when a checkpoint has ended: retiring the journal. */
 
 #include <stdio.h>
 
@@ -48,7 +48,8 @@ static bool host_durable(void *context, uint64_t revision)
     const Manager *manager = context;
 
     return journal_state(manager->journal) == JOURNAL_CONDEMNED ||
-           journal_durable_revision(manager->journal) >= MIN(revision, journal_revision(manager->journal));
+           journal_durable_revision(manager->journal) >=
+               MIN(revision, journal_revision(manager->journal));
 }
 
 static void host_resume(void *context)
@@ -112,7 +113,8 @@ static uint64_t newest_cut(const Manager *manager, const Identity *identity)
     return image ? image->spec.revision : 0;
 }
 
-/* The lowest over all arenas of the cut that cut_of names; an arena that no image holds needs its creation. */
+/* The lowest over all arenas of the cut that cut_of names; an arena that no image holds needs its
+ * creation. */
 static uint64_t lowest_cut(const Manager *manager, CutOf cut_of)
 {
     const Checkpoint *newest = catalog_newest(manager->catalog);
@@ -142,8 +144,9 @@ bool triggers_changed(const Manager *manager)
 
     if (!newest)
         return store_count(manager->store) > 0;
-    return store_updates(manager->store) > 0 && (store_revision(manager->store) != newest->spec.revision ||
-                                                 !covers_all(manager, newest));
+    return store_updates(manager->store) > 0 &&
+           (store_revision(manager->store) != newest->spec.revision ||
+            !covers_all(manager, newest));
 }
 
 static void own_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
@@ -217,13 +220,16 @@ void triggers_journal_changed(void *context, JournalState state, int error)
 
     if (state == JOURNAL_OK) {
         store_set_read_only(manager->store, NULL);
-        log_event(LOG_NOTICE, MESSAGE_ID_UPDATES_ACCEPTED, NULL, "the journal is written again: updates are accepted");
+        log_event(LOG_NOTICE, MESSAGE_ID_UPDATES_ACCEPTED, NULL,
+                  "the journal is written again: updates are accepted");
     } else {
-        snprintf(reason, sizeof(reason), state == JOURNAL_NO_ROOM ? "the journal cannot be written: %s"
-                                                                  : "a sync of the journal failed: %s",
+        snprintf(reason, sizeof(reason),
+                 state == JOURNAL_NO_ROOM ? "the journal cannot be written: %s"
+                                          : "a sync of the journal failed: %s",
                  log_errno(error));
         store_set_read_only(manager->store, reason);
-        log_event(LOG_ERR, MESSAGE_ID_UPDATES_REFUSED, NULL, "%s: updates are refused, reads go on; %s", reason,
+        log_event(LOG_ERR, MESSAGE_ID_UPDATES_REFUSED, NULL,
+                  "%s: updates are refused, reads go on; %s", reason,
                   state == JOURNAL_NO_ROOM ? "they are accepted again when there is room"
                                            : "a checkpoint will heal it");
         if (state == JOURNAL_CONDEMNED)
@@ -243,7 +249,8 @@ static void final_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *ch
     if (event == JOB_CUT || event == JOB_PROGRESS)
         return;
     if (event == JOB_FAILED)
-        log_warning("the last checkpoint failed: %s; the journal has the state", checkpoint->reason);
+        log_warning("the last checkpoint failed: %s; the journal has the state",
+                    checkpoint->reason);
     manager_stop_now(manager);
 }
 

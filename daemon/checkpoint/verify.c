@@ -1,9 +1,10 @@
-/* A verification: fork, read the image in the child, tell over a pipe. The image is pinned meanwhile.
+/* A verification: fork, read the image in the child, tell over a pipe. The image is pinned
+ * meanwhile.
  *
- * The child is an ordinary fork(3) (it reads an image with the same code as a restore, which allocates), reads at low
- * priority, and ends with _exit. Reports are of a fixed size and written whole. What can go wrong: the child dies
- * (FAILED: that says nothing about the image), the image is damaged (DAMAGED, renamed), the asker goes away (the child
- * is killed). */
+ * The child is an ordinary fork(3) (it reads an image with the same code as a restore, which
+ * allocates), reads at low priority, and ends with _exit. Reports are of a fixed size and written
+ * whole. What can go wrong: the child dies (FAILED: that says nothing about the image), the image
+ * is damaged (DAMAGED, renamed), the asker goes away (the child is killed). */
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -164,7 +165,8 @@ static void on_report(evutil_socket_t fd, short what, void *context)
     report.where[sizeof(report.where) - 1] = report.why[sizeof(report.why) - 1] = '\0';
     verify->last = report;
     if (report.result == 1 && verify->waiter)
-        verify->waiter->notify(verify->waiter, VERIFY_PROGRESS, report.pages_done, report.pages_total, "", "");
+        verify->waiter->notify(verify->waiter, VERIFY_PROGRESS, report.pages_done,
+                               report.pages_total, "", "");
 }
 
 int verify_new(struct event_base *base, Catalog *catalog, Verify **ret)
@@ -238,7 +240,8 @@ int verify_start(Verify *verify, Checkpoint *checkpoint, VerifyWaiter *waiter)
     verify->checkpoint = checkpoint;
     checkpoint->pinned++;
     verify->last = (VerifyReport){.result = 1};
-    verify->event = event_new(verify->base, verify->pipe_fd, EV_READ | EV_PERSIST, on_report, verify);
+    verify->event =
+        event_new(verify->base, verify->pipe_fd, EV_READ | EV_PERSIST, on_report, verify);
     if (!verify->event || event_add(verify->event, NULL) < 0) {
         (void)kill(verify->pid, SIGKILL);
         verify_over(verify);

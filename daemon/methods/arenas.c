@@ -1,5 +1,5 @@
-/* Methods on arenas as such: create, change, drop, list, open. Who may: members of the create group and administrators
- * create; the owner and administrators change and drop. */
+/* Methods on arenas as such: create, change, drop, list, open. Who may: members of the create group
+ * and administrators create; the owner and administrators change and drop. */
 
 #include "base/clock.h"
 #include "methods/method.h"
@@ -17,15 +17,23 @@ typedef struct ArenaParameters {
     bool gid_given;
 } ArenaParameters;
 
-#define FIELD_NAME {.name = "name", .type = FIELD_STRING, .required = true, .offset = offsetof(ArenaParameters, name)}
-#define FIELDS_ATTRIBUTES                                                                                              \
-    {.name = "maxBytes", .type = FIELD_INT, .offset = offsetof(ArenaParameters, max_bytes),                            \
-     .given = offsetof(ArenaParameters, max_bytes_given)},                                                             \
-        {.name = "mode", .type = FIELD_INT, .offset = offsetof(ArenaParameters, mode),                                 \
-         .given = offsetof(ArenaParameters, mode_given)},                                                              \
-    {                                                                                                                  \
-        .name = "gid", .type = FIELD_INT, .offset = offsetof(ArenaParameters, gid),                                    \
-        .given = offsetof(ArenaParameters, gid_given)                                                                  \
+#define FIELD_NAME                                                                                 \
+    {                                                                                              \
+        .name = "name", .type = FIELD_STRING, .required = true,                                    \
+        .offset = offsetof(ArenaParameters, name)                                                  \
+    }
+#define FIELDS_ATTRIBUTES                                                                          \
+    {.name = "maxBytes",                                                                           \
+     .type = FIELD_INT,                                                                            \
+     .offset = offsetof(ArenaParameters, max_bytes),                                               \
+     .given = offsetof(ArenaParameters, max_bytes_given)},                                         \
+        {.name = "mode",                                                                           \
+         .type = FIELD_INT,                                                                        \
+         .offset = offsetof(ArenaParameters, mode),                                                \
+         .given = offsetof(ArenaParameters, mode_given)},                                          \
+    {                                                                                              \
+        .name = "gid", .type = FIELD_INT, .offset = offsetof(ArenaParameters, gid),                \
+        .given = offsetof(ArenaParameters, gid_given)                                              \
     }
 
 const Field create_arena_fields[] = {FIELD_NAME, FIELDS_ATTRIBUTES};
@@ -39,7 +47,8 @@ void show_arena(JsonWriter *writer, MethodCall *call, const StoreArena *arena)
     bool readable;
 
     arena_attributes(arena->arena, &attributes);
-    readable = call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode, RIGHT_READ);
+    readable =
+        call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode, RIGHT_READ);
     json_begin_object(writer);
     json_name(writer, "name");
     json_quote(writer, bytes_of_text(arena_name(arena->arena)));
@@ -88,7 +97,8 @@ static int read_attributes(MethodCall *call, ArenaAttributes *attributes, Method
             *ret_result = error_invalid(call, "gid");
             return -EINVAL;
         }
-        if (!call->ops->administrator(call->caller) && !call->ops->in_group(call->caller, (uint32_t)parameters->gid)) {
+        if (!call->ops->administrator(call->caller) &&
+            !call->ops->in_group(call->caller, (uint32_t)parameters->gid)) {
             *ret_result = error_denied(call);
             return -EPERM;
         }
@@ -101,7 +111,8 @@ MethodResult method_create_arena(MethodCall *call)
 {
     const ArenaParameters *parameters = call->parameters;
     const MethodsOptions *options = &call->methods->options;
-    ArenaAttributes attributes = {.max_bytes = options->arena_bytes_max, .mode = ARENA_MODE_DEFAULT};
+    ArenaAttributes attributes = {.max_bytes = options->arena_bytes_max,
+                                  .mode = ARENA_MODE_DEFAULT};
     StoreOutcome outcome = {0};
     StoreArena *arena = NULL;
     MethodResult result;
@@ -110,7 +121,8 @@ MethodResult method_create_arena(MethodCall *call)
     if (!store_name_valid(parameters->name))
         return error_invalid(call, "name");
     if (!call->ops->administrator(call->caller) &&
-        (options->create_gid == (uint32_t)-1 || !call->ops->in_group(call->caller, options->create_gid)))
+        (options->create_gid == (uint32_t)-1 ||
+         !call->ops->in_group(call->caller, options->create_gid)))
         return error_denied(call);
     call->ops->credentials(call->caller, &attributes.uid, &attributes.gid);
     if (read_attributes(call, &attributes, &result) < 0)

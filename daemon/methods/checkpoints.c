@@ -1,5 +1,6 @@
-/* Methods on checkpoints. Taking and verifying one takes long: the call waits (METHOD_WAITING) with a waiter of its own
- * in the job, and is finished from there. A caller that goes away takes its waiter with it; the checkpoint goes on. */
+/* Methods on checkpoints. Taking and verifying one takes long: the call waits (METHOD_WAITING) with
+ * a waiter of its own in the job, and is finished from there. A caller that goes away takes its
+ * waiter with it; the checkpoint goes on. */
 
 #include "methods/method.h"
 
@@ -12,10 +13,14 @@ typedef struct TakeParameters {
 } TakeParameters;
 
 const Field take_checkpoint_fields[] = {
-    {.name = "arenas", .type = FIELD_ARRAY, .offset = offsetof(TakeParameters, arenas),
+    {.name = "arenas",
+     .type = FIELD_ARRAY,
+     .offset = offsetof(TakeParameters, arenas),
      .given = offsetof(TakeParameters, arenas_given)},
     {.name = "label", .type = FIELD_STRING, .offset = offsetof(TakeParameters, label)},
-    {.name = "wait", .type = FIELD_BOOL, .offset = offsetof(TakeParameters, wait),
+    {.name = "wait",
+     .type = FIELD_BOOL,
+     .offset = offsetof(TakeParameters, wait),
      .given = offsetof(TakeParameters, wait_given)},
 };
 
@@ -81,7 +86,8 @@ static void write_checkpoint(MethodCall *call, const Checkpoint *checkpoint, boo
 
 /* --- TakeCheckpoint */
 
-/* A call that waits for a checkpoint. Also serves as the call in hand when the job tells of an event. */
+/* A call that waits for a checkpoint. Also serves as the call in hand when the job tells of an
+ * event. */
 typedef struct TakeWait {
     JobWaiter waiter;
     MethodCall call;
@@ -135,7 +141,8 @@ static bool label_valid(Bytes label)
     for (size_t i = 0; i < label.size; i++) {
         char c = label.data[i];
 
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr(" _.:-", c))))
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              (c && strchr(" _.:-", c))))
             return false;
     }
     return true;
@@ -155,12 +162,14 @@ static bool may_checkpoint(MethodCall *call, const StoreArena *arena)
     ArenaAttributes attributes;
 
     arena_attributes(arena->arena, &attributes);
-    return call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode, RIGHT_WRITE);
+    return call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode,
+                          RIGHT_WRITE);
 }
 
-/* The arenas that the parameters name, checked; none named: none, which means all. 0, or a reply was written.
- * identities: room for all arenas that exist. */
-static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count, MethodResult *ret_result)
+/* The arenas that the parameters name, checked; none named: none, which means all. 0, or a reply
+ * was written. identities: room for all arenas that exist. */
+static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count,
+                       MethodResult *ret_result)
 {
     const TakeParameters *parameters = call->parameters;
     Store *store = call->methods->options.store;
@@ -251,7 +260,8 @@ MethodResult method_take_checkpoint(MethodCall *call)
     identities = calloc(store_count(call->methods->options.store) + 1, sizeof(*identities));
     if (!identities)
         return error_limit(call, "buffers", 0);
-    r = parameters->arenas_given ? read_arenas(call, identities, &count, &result) : check_all_arenas(call, &result);
+    r = parameters->arenas_given ? read_arenas(call, identities, &count, &result)
+                                 : check_all_arenas(call, &result);
     if (r < 0)
         return result;
     return take_start(call, identities, count);
@@ -280,7 +290,8 @@ static bool id_text(const MethodCall *call, char text[HOLDFAST_IMAGE_ID_MAX + 1]
 {
     const IdParameters *parameters = call->parameters;
 
-    if (parameters->id.size > HOLDFAST_IMAGE_ID_MAX || memchr(parameters->id.data, 0, parameters->id.size))
+    if (parameters->id.size > HOLDFAST_IMAGE_ID_MAX ||
+        memchr(parameters->id.data, 0, parameters->id.size))
         return false;
     memcpy(text, parameters->id.data, parameters->id.size);
     text[parameters->id.size] = '\0';
@@ -364,8 +375,8 @@ static void verify_release(void *state)
     free(verify);
 }
 
-static void verify_notify(VerifyWaiter *waiter, VerifyEvent event, uint64_t pages_done, uint64_t pages_total,
-                          const char *where, const char *why)
+static void verify_notify(VerifyWaiter *waiter, VerifyEvent event, uint64_t pages_done,
+                          uint64_t pages_total, const char *where, const char *why)
 {
     VerifyWait *verify = (VerifyWait *)waiter;
     MethodCall *call = &verify->call;
@@ -417,8 +428,9 @@ MethodResult method_verify_checkpoint(MethodCall *call)
     r = verify_start(call->methods->options.verify, checkpoint, &verify->waiter);
     if (r != 0) {
         free(verify);
-        return r == VERIFY_BUSY ? error_limit(call, "checkpoints", 1)
-                                : error_checkpoint_failed(call, checkpoint->spec.id, strerrordesc_np(-r));
+        return r == VERIFY_BUSY
+                   ? error_limit(call, "checkpoints", 1)
+                   : error_checkpoint_failed(call, checkpoint->spec.id, strerrordesc_np(-r));
     }
     call->ops->set_state(call->caller, verify, verify_release);
     return METHOD_WAITING;

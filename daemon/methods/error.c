@@ -1,5 +1,5 @@
-/* The errors of io.holdfast: each function writes one whole reply. The table below is what a test holds against the
- * interface's file. */
+/* The errors of io.holdfast: each function writes one whole reply. The table below is what a test
+ * holds against the interface's file. */
 
 #include "methods/method.h"
 
@@ -60,7 +60,8 @@ static MethodResult error_named(MethodCall *call, int error, const char *paramet
 
 MethodResult error_invalid(MethodCall *call, const char *parameter)
 {
-    reply_invalid_parameter(method_output(call), bytes_of_text(parameter), call->ops->terminator(call->caller));
+    reply_invalid_parameter(method_output(call), bytes_of_text(parameter),
+                            call->ops->terminator(call->caller));
     return METHOD_DONE;
 }
 
@@ -129,7 +130,8 @@ MethodResult error_checkpoint_cancelled(MethodCall *call, const char *id)
     return error_named(call, CHECKPOINT_CANCELLED_, "id", bytes_of_text(id));
 }
 
-MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where, const char *reason)
+MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where,
+                                 const char *reason)
 {
     JsonWriter writer = error_begin(call, IMAGE_DAMAGED);
 
@@ -213,8 +215,8 @@ static const struct {
     [STORE_DAMAGED] = {ARENA_IS_DAMAGED, with_damage, false},
 };
 
-MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome, const StoreOperation *operations,
-                         bool in_apply)
+MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome,
+                         const StoreOperation *operations, bool in_apply)
 {
     StoreError error = {.call = call, .outcome = outcome};
     JsonWriter writer;

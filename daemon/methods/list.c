@@ -1,5 +1,6 @@
-/* List: pages of an arena's entries, one a call or, with "more", all of them as a stream whose state remembers the
- * position. An entry that stays for the whole listing is in it at least once, whatever else changes meanwhile. */
+/* List: pages of an arena's entries, one a call or, with "more", all of them as a stream whose
+ * state remembers the position. An entry that stays for the whole listing is in it at least once,
+ * whatever else changes meanwhile. */
 
 #include <stdio.h>
 
@@ -22,13 +23,22 @@ typedef struct ListParameters {
 } ListParameters;
 
 const Field list_fields[] = {
-    {.name = "arena", .type = FIELD_STRING, .required = true, .offset = offsetof(ListParameters, arena)},
+    {.name = "arena",
+     .type = FIELD_STRING,
+     .required = true,
+     .offset = offsetof(ListParameters, arena)},
     {.name = "prefix", .type = FIELD_STRING, .offset = offsetof(ListParameters, prefix)},
-    {.name = "cursor", .type = FIELD_STRING, .offset = offsetof(ListParameters, cursor),
+    {.name = "cursor",
+     .type = FIELD_STRING,
+     .offset = offsetof(ListParameters, cursor),
      .given = offsetof(ListParameters, cursor_given)},
-    {.name = "limit", .type = FIELD_INT, .offset = offsetof(ListParameters, limit),
+    {.name = "limit",
+     .type = FIELD_INT,
+     .offset = offsetof(ListParameters, limit),
      .given = offsetof(ListParameters, limit_given)},
-    {.name = "values", .type = FIELD_BOOL, .offset = offsetof(ListParameters, values),
+    {.name = "values",
+     .type = FIELD_BOOL,
+     .offset = offsetof(ListParameters, values),
      .given = offsetof(ListParameters, values_given)},
 };
 
@@ -54,10 +64,12 @@ static bool list_visit(void *context, const ArenaEntry *entry)
     size_t text = buffer_size(page->writer.out) - page->start;
     ArenaEntry shown = *entry;
 
-    if (page->entries > 0 && (page->entries >= page->limit || text + entry->value.size > LIST_TEXT_MAX))
+    if (page->entries > 0 &&
+        (page->entries >= page->limit || text + entry->value.size > LIST_TEXT_MAX))
         return false;
-    if (page->prefix.size > 0 && (entry->key.size < page->prefix.size ||
-                                  memcmp(entry->key.data, page->prefix.data, page->prefix.size) != 0))
+    if (page->prefix.size > 0 &&
+        (entry->key.size < page->prefix.size ||
+         memcmp(entry->key.data, page->prefix.data, page->prefix.size) != 0))
         return true;
     if (!page->values)
         shown.value = BYTES_OF("null");
@@ -73,7 +85,8 @@ static int read_cursor(Bytes text, uint64_t *ret)
     if (text.size != 16)
         return -EINVAL;
     for (size_t i = 0; i < text.size; i++) {
-        const char *digits = "0123456789abcdef", *digit = text.data[i] ? strchr(digits, text.data[i]) : NULL;
+        const char *digits = "0123456789abcdef",
+                   *digit = text.data[i] ? strchr(digits, text.data[i]) : NULL;
 
         if (!digit)
             return -EINVAL;
@@ -83,9 +96,10 @@ static int read_cursor(Bytes text, uint64_t *ret)
     return 0;
 }
 
-/* Writes one page from *position on and moves it. 1: it was the last one; 0: there are more; or METHOD_DONE with an
- * error in *ret_result (negative). */
-static int list_page(MethodCall *call, const ListParameters *parameters, uint64_t *position, MethodResult *ret_result)
+/* Writes one page from *position on and moves it. 1: it was the last one; 0: there are more; or
+ * METHOD_DONE with an error in *ret_result (negative). */
+static int list_page(MethodCall *call, const ListParameters *parameters, uint64_t *position,
+                     MethodResult *ret_result)
 {
     Buffer *out = method_output(call);
     size_t start = buffer_size(out);
@@ -122,7 +136,8 @@ static int list_page(MethodCall *call, const ListParameters *parameters, uint64_
 }
 
 /* One page of a stream: the state remembers where it is, and that it is still the same arena. */
-static MethodResult list_stream(MethodCall *call, const ListParameters *parameters, uint64_t position)
+static MethodResult list_stream(MethodCall *call, const ListParameters *parameters,
+                                uint64_t position)
 {
     ListStream *stream = call->ops->state(call->caller);
     MethodResult result = METHOD_DONE;

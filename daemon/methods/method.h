@@ -76,18 +76,21 @@ static inline MethodResult method_end_held(MethodCall *call, JsonWriter *writer,
 MethodResult error_invalid(MethodCall *call, const char *parameter);
 MethodResult error_denied(MethodCall *call);
 MethodResult error_limit(MethodCall *call, const char *limit, uint64_t maximum);
-MethodResult error_limit_at(MethodCall *call, const char *limit, uint64_t maximum, size_t operation);
+MethodResult error_limit_at(MethodCall *call, const char *limit, uint64_t maximum,
+                            size_t operation);
 MethodResult error_no_arena(MethodCall *call, Bytes name);
 MethodResult error_arena_exists(MethodCall *call, Bytes name);
 MethodResult error_no_checkpoint(MethodCall *call, Bytes id);
 MethodResult error_checkpoint_needed(MethodCall *call, Bytes id);
 MethodResult error_checkpoint_failed(MethodCall *call, const char *id, const char *reason);
 MethodResult error_checkpoint_cancelled(MethodCall *call, const char *id);
-MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where, const char *reason);
+MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where,
+                                 const char *reason);
 MethodResult error_configuration(MethodCall *call, const char *file, int line, const char *reason);
-/* What the store answered. operations: of the update, to name the key; in_apply: also tell the operation's index. */
-MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome, const StoreOperation *operations,
-                         bool in_apply);
+/* What the store answered. operations: of the update, to name the key; in_apply: also tell the
+ * operation's index. */
+MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome,
+                         const StoreOperation *operations, bool in_apply);
 
 /* --- what the interface shows, as JSON */
 
@@ -137,8 +140,9 @@ MethodResult method_get_info(MethodCall *call);
 MethodResult method_get_interface_description(MethodCall *call);
 
 /* Fields, beside their methods' functions. */
-extern const Field put_fields[4], get_fields[2], get_many_fields[2], delete_fields[3], merge_fields[4],
-    increment_fields[4], apply_fields[2], list_fields[5];
-extern const Field create_arena_fields[4], change_arena_fields[4], drop_arena_fields[1], open_arena_fields[1];
+extern const Field put_fields[4], get_fields[2], get_many_fields[2], delete_fields[3],
+    merge_fields[4], increment_fields[4], apply_fields[2], list_fields[5];
+extern const Field create_arena_fields[4], change_arena_fields[4], drop_arena_fields[1],
+    open_arena_fields[1];
 extern const Field take_checkpoint_fields[3], checkpoint_id_fields[1];
 extern const Field get_interface_description_fields[1];

@@ -1,5 +1,6 @@
-/* The methods of io.holdfast and org.varlink.service: one function a method, one const table. A call comes with what
- * the methods may know of its caller; how the caller is connected is somebody else's business. */
+/* The methods of io.holdfast and org.varlink.service: one function a method, one const table. A
+ * call comes with what the methods may know of its caller; how the caller is connected is somebody
+ * else's business. */
 #pragma once
 
 #include "base/histogram.h"
@@ -47,9 +48,10 @@ typedef struct MethodsHost {
     void *context;
     unsigned (*connections)(void *context);
     uint64_t (*durable_revision)(void *context);
-    /* Reads the configuration again; names of what cannot change now into ignored. 0, or -EINVAL with where and why. */
-    int (*reload)(void *context, const char **ignored, size_t count, char *file, size_t file_size, int *ret_line,
-                  char *reason, size_t reason_size);
+    /* Reads the configuration again; names of what cannot change now into ignored. 0, or -EINVAL
+     * with where and why. */
+    int (*reload)(void *context, const char **ignored, size_t count, char *file, size_t file_size,
+                  int *ret_line, char *reason, size_t reason_size);
     /* An update was parked for want of room in the ring. */
     void (*parked)(void *context);
 } MethodsHost;
@@ -63,7 +65,7 @@ typedef struct MethodsOptions {
     const CallerOperations *caller;
     const MethodsHost *host;
     const ServiceStatus *status; /* stays valid */
-    uint32_t create_gid;         /* who may create arenas, beside administrators; (uint32_t)-1: nobody */
+    uint32_t create_gid; /* who may create arenas, beside administrators; (uint32_t)-1: nobody */
     uint64_t arena_bytes_max;
 } MethodsOptions;
 

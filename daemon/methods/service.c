@@ -10,7 +10,9 @@ typedef struct DescriptionParameters {
 } DescriptionParameters;
 
 const Field get_interface_description_fields[] = {
-    {.name = "interface", .type = FIELD_STRING, .required = true,
+    {.name = "interface",
+     .type = FIELD_STRING,
+     .required = true,
      .offset = offsetof(DescriptionParameters, interface)},
 };
 
@@ -75,7 +77,8 @@ MethodResult method_reload(MethodCall *call)
     JsonWriter writer;
     int line = 0, r;
 
-    r = host->reload(host->context, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason, sizeof(reason));
+    r = host->reload(host->context, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason,
+                     sizeof(reason));
     if (r < 0)
         return error_configuration(call, file, line, reason);
     writer = method_reply(call);
@@ -110,7 +113,8 @@ MethodResult method_get_interface_description(MethodCall *call)
     JsonWriter writer;
 
     if (!description) {
-        reply_interface_not_found(method_output(call), parameters->interface, call->ops->terminator(call->caller));
+        reply_interface_not_found(method_output(call), parameters->interface,
+                                  call->ops->terminator(call->caller));
         return METHOD_DONE;
     }
     writer = method_reply(call);

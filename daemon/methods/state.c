@@ -1,5 +1,6 @@
-/* Methods on the entries of one arena: Put, Get, GetMany, Delete, Merge, Increment, Apply. The table has looked the
- * arena up and asked for the rights; here the limits of keys and values are checked and the store does the rest. */
+/* Methods on the entries of one arena: Put, Get, GetMany, Delete, Merge, Increment, Apply. The
+ * table has looked the arena up and asked for the rights; here the limits of keys and values are
+ * checked and the store does the rest. */
 
 #include "methods/method.h"
 
@@ -21,20 +22,33 @@ typedef struct EntryParameters {
 #define AT(member) .offset = offsetof(EntryParameters, member)
 #define GIVEN(member) .given = offsetof(EntryParameters, member)
 
-#define FIELD_ARENA {.name = "arena", .type = FIELD_STRING, .required = true, AT(arena)}
-#define FIELD_KEY {.name = "key", .type = FIELD_STRING, .required = true, AT(key)}
-#define FIELD_IF_REVISION {.name = "ifRevision", .type = FIELD_INT, AT(if_revision), GIVEN(if_revision_given)}
+#define FIELD_ARENA                                                                                \
+    {                                                                                              \
+        .name = "arena", .type = FIELD_STRING, .required = true, AT(arena)                         \
+    }
+#define FIELD_KEY                                                                                  \
+    {                                                                                              \
+        .name = "key", .type = FIELD_STRING, .required = true, AT(key)                             \
+    }
+#define FIELD_IF_REVISION                                                                          \
+    {                                                                                              \
+        .name = "ifRevision", .type = FIELD_INT, AT(if_revision), GIVEN(if_revision_given)         \
+    }
 
-const Field put_fields[] = {FIELD_ARENA, FIELD_KEY, {.name = "value", .type = FIELD_ANY, AT(value)}, FIELD_IF_REVISION};
+const Field put_fields[] = {
+    FIELD_ARENA, FIELD_KEY, {.name = "value", .type = FIELD_ANY, AT(value)}, FIELD_IF_REVISION};
 const Field get_fields[] = {FIELD_ARENA, FIELD_KEY};
-const Field get_many_fields[] = {FIELD_ARENA, {.name = "keys", .type = FIELD_ARRAY, .required = true, AT(list)}};
+const Field get_many_fields[] = {FIELD_ARENA,
+                                 {.name = "keys", .type = FIELD_ARRAY, .required = true, AT(list)}};
 const Field delete_fields[] = {FIELD_ARENA, FIELD_KEY, FIELD_IF_REVISION};
-const Field merge_fields[] = {FIELD_ARENA, FIELD_KEY, {.name = "patch", .type = FIELD_ANY, AT(value)},
-                              FIELD_IF_REVISION};
-const Field increment_fields[] = {
-    FIELD_ARENA, FIELD_KEY, {.name = "by", .type = FIELD_INT, AT(by), GIVEN(by_given)}, FIELD_IF_REVISION};
-const Field apply_fields[] = {FIELD_ARENA,
-                              {.name = "operations", .type = FIELD_ARRAY, .required = true, AT(list)}};
+const Field merge_fields[] = {
+    FIELD_ARENA, FIELD_KEY, {.name = "patch", .type = FIELD_ANY, AT(value)}, FIELD_IF_REVISION};
+const Field increment_fields[] = {FIELD_ARENA,
+                                  FIELD_KEY,
+                                  {.name = "by", .type = FIELD_INT, AT(by), GIVEN(by_given)},
+                                  FIELD_IF_REVISION};
+const Field apply_fields[] = {
+    FIELD_ARENA, {.name = "operations", .type = FIELD_ARRAY, .required = true, AT(list)}};
 
 /* How deep valid text is nested: 0 for a scalar. */
 static unsigned nesting(Bytes text)
@@ -62,8 +76,10 @@ static unsigned nesting(Bytes text)
     return deepest;
 }
 
-/* What keeps a key or a value out; 0: nothing. Fills outcome for STORE_LIMIT. -EINVAL: an empty key. */
-static int check_limits(const MethodCall *call, const StoreOperation *operation, StoreOutcome *outcome)
+/* What keeps a key or a value out; 0: nothing. Fills outcome for STORE_LIMIT. -EINVAL: an empty
+ * key. */
+static int check_limits(const MethodCall *call, const StoreOperation *operation,
+                        StoreOutcome *outcome)
 {
     bool may_be_deep = scan_root(call->call->scan).depth > STORE_DEPTH_MAX;
 
@@ -87,8 +103,10 @@ static int check_limits(const MethodCall *call, const StoreOperation *operation,
     return 0;
 }
 
-/* Checks one operation and gives it to the store. 0, or a reply was written (or the call is parked): *ret_result. */
-static int update_one(MethodCall *call, StoreOperation *operation, StoreOutcome *outcome, MethodResult *ret_result)
+/* Checks one operation and gives it to the store. 0, or a reply was written (or the call is
+ * parked): *ret_result. */
+static int update_one(MethodCall *call, StoreOperation *operation, StoreOutcome *outcome,
+                      MethodResult *ret_result)
 {
     const EntryParameters *parameters = call->parameters;
     int r;
@@ -163,7 +181,8 @@ MethodResult method_merge(MethodCall *call)
 MethodResult method_increment(MethodCall *call)
 {
     const EntryParameters *parameters = call->parameters;
-    StoreOperation operation = {.kind = STORE_INCREMENT, .by = parameters->by_given ? parameters->by : 1};
+    StoreOperation operation = {.kind = STORE_INCREMENT,
+                                .by = parameters->by_given ? parameters->by : 1};
     StoreOutcome outcome = {0};
     MethodResult result;
 
@@ -222,7 +241,8 @@ static Bytes list_key(MethodCall *call, Bytes text)
 }
 
 /* Writes the entry of one key, if there is one. 0, or what stands against it. */
-static int get_one(MethodCall *call, JsonWriter *writer, Bytes key, StoreOperation *operation, StoreOutcome *outcome)
+static int get_one(MethodCall *call, JsonWriter *writer, Bytes key, StoreOperation *operation,
+                   StoreOutcome *outcome)
 {
     ArenaEntry entry;
     int r;
@@ -298,13 +318,25 @@ typedef struct OperationParameters {
 } OperationParameters;
 
 static const Field operation_fields[] = {
-    {.name = "op", .type = FIELD_STRING, .required = true, .offset = offsetof(OperationParameters, op)},
-    {.name = "key", .type = FIELD_STRING, .required = true, .offset = offsetof(OperationParameters, key)},
-    {.name = "value", .type = FIELD_ANY, .offset = offsetof(OperationParameters, value),
+    {.name = "op",
+     .type = FIELD_STRING,
+     .required = true,
+     .offset = offsetof(OperationParameters, op)},
+    {.name = "key",
+     .type = FIELD_STRING,
+     .required = true,
+     .offset = offsetof(OperationParameters, key)},
+    {.name = "value",
+     .type = FIELD_ANY,
+     .offset = offsetof(OperationParameters, value),
      .given = offsetof(OperationParameters, value_given)},
-    {.name = "by", .type = FIELD_INT, .offset = offsetof(OperationParameters, by),
+    {.name = "by",
+     .type = FIELD_INT,
+     .offset = offsetof(OperationParameters, by),
      .given = offsetof(OperationParameters, by_given)},
-    {.name = "ifRevision", .type = FIELD_INT, .offset = offsetof(OperationParameters, if_revision),
+    {.name = "ifRevision",
+     .type = FIELD_INT,
+     .offset = offsetof(OperationParameters, if_revision),
      .given = offsetof(OperationParameters, if_revision_given)},
 };
 
@@ -329,7 +361,8 @@ static int read_operation(Bytes object, Buffer *scratch, StoreOperation *ret)
 
     if (json_type_of(object) != SCAN_OBJECT)
         return -EINVAL;
-    r = call_object(object, operation_fields, ARRAY_SIZE(operation_fields), &parameters, scratch, &wrong);
+    r = call_object(object, operation_fields, ARRAY_SIZE(operation_fields), &parameters, scratch,
+                    &wrong);
     if (r < 0)
         return r;
     for (size_t i = 0; i < ARRAY_SIZE(operation_kinds); i++) {
@@ -341,7 +374,8 @@ static int read_operation(Bytes object, Buffer *scratch, StoreOperation *ret)
             return -EINVAL;
         *ret = (StoreOperation){.kind = operation_kinds[i].kind,
                                 .key = parameters.key,
-                                .value = operation_kinds[i].takes_value ? parameters.value : (Bytes){0},
+                                .value =
+                                    operation_kinds[i].takes_value ? parameters.value : (Bytes){0},
                                 .by = parameters.by,
                                 .conditional = parameters.if_revision_given,
                                 .if_revision = (uint64_t)parameters.if_revision};
@@ -401,10 +435,12 @@ MethodResult method_apply(MethodCall *call)
     else if (r < 0)
         result = error_limit(call, "buffers", 0);
     else {
-        const StoreOperation *operations = (const StoreOperation *)(const void *)buffer_begin(buffer);
+        const StoreOperation *operations =
+            (const StoreOperation *)(const void *)buffer_begin(buffer);
 
         r = store_update(call->methods->options.store, call->arena, operations, count, &outcome);
-        result = r == 0 ? reply_update(call, &outcome, false) : error_store(call, r, &outcome, operations, true);
+        result = r == 0 ? reply_update(call, &outcome, false)
+                        : error_store(call, r, &outcome, operations, true);
     }
     buffer_truncate(buffer, 0);
     buffer_shrink(buffer, 64 * KIB);

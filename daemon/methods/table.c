@@ -1,5 +1,5 @@
-/* The table of methods and the way of a call: find the method, read its parameters by its fields, look the arena up,
- * check the caller's rights, run. */
+/* The table of methods and the way of a call: find the method, read its parameters by its fields,
+ * look the arena up, check the caller's rights, run. */
 
 #include "methods/method.h"
 
@@ -16,20 +16,25 @@ const Method method_table[] = {
     {IO, "Get", FIELDS(get_fields), .run = method_get, ON_ARENA(RIGHT_READ)},
     {IO, "Apply", FIELDS(apply_fields), .run = method_apply, ON_ARENA(RIGHT_WRITE)},
     {IO, "Merge", FIELDS(merge_fields), .run = method_merge, ON_ARENA(RIGHT_READ | RIGHT_WRITE)},
-    {IO, "Increment", FIELDS(increment_fields), .run = method_increment, ON_ARENA(RIGHT_READ | RIGHT_WRITE)},
+    {IO, "Increment", FIELDS(increment_fields), .run = method_increment,
+     ON_ARENA(RIGHT_READ | RIGHT_WRITE)},
     {IO, "Delete", FIELDS(delete_fields), .run = method_delete, ON_ARENA(RIGHT_WRITE)},
     {IO, "GetMany", FIELDS(get_many_fields), .run = method_get_many, ON_ARENA(RIGHT_READ)},
     {IO, "List", FIELDS(list_fields), .run = method_list, ON_ARENA(RIGHT_READ)},
     {IO, "CreateArena", FIELDS(create_arena_fields), .run = method_create_arena},
-    {IO, "ChangeArena", FIELDS(change_arena_fields), .run = method_change_arena, ON_ARENA(RIGHT_NONE)},
+    {IO, "ChangeArena", FIELDS(change_arena_fields), .run = method_change_arena,
+     ON_ARENA(RIGHT_NONE)},
     {IO, "DropArena", FIELDS(drop_arena_fields), .run = method_drop_arena, ON_ARENA(RIGHT_NONE)},
     {IO, "ListArenas", .run = method_list_arenas},
     {IO, "OpenArena", FIELDS(open_arena_fields), .run = method_open_arena, ON_ARENA(RIGHT_READ)},
     {IO, "TakeCheckpoint", FIELDS(take_checkpoint_fields), .run = method_take_checkpoint},
     {IO, "ListCheckpoints", .run = method_list_checkpoints},
-    {IO, "CancelCheckpoint", FIELDS(checkpoint_id_fields), .run = method_cancel_checkpoint, .administrator = true},
-    {IO, "DeleteCheckpoint", FIELDS(checkpoint_id_fields), .run = method_delete_checkpoint, .administrator = true},
-    {IO, "VerifyCheckpoint", FIELDS(checkpoint_id_fields), .run = method_verify_checkpoint, .administrator = true},
+    {IO, "CancelCheckpoint", FIELDS(checkpoint_id_fields), .run = method_cancel_checkpoint,
+     .administrator = true},
+    {IO, "DeleteCheckpoint", FIELDS(checkpoint_id_fields), .run = method_delete_checkpoint,
+     .administrator = true},
+    {IO, "VerifyCheckpoint", FIELDS(checkpoint_id_fields), .run = method_verify_checkpoint,
+     .administrator = true},
     {IO, "GetStatus", .run = method_get_status},
     {IO, "Reload", .run = method_reload, .administrator = true},
     {SERVICE, "GetInfo", .run = method_get_info},
@@ -63,7 +68,8 @@ static MethodResult unknown_method(MethodCall *call, Bytes interface)
     return METHOD_DONE;
 }
 
-/* Finds the arena that the parameters name, and asks for the method's rights on it. *ret_refused: a reply was written. */
+/* Finds the arena that the parameters name, and asks for the method's rights on it. *ret_refused: a
+ * reply was written. */
 static MethodResult look_up_arena(MethodCall *call, bool *ret_refused)
 {
     Bytes name = *(const Bytes *)call->parameters;
@@ -77,7 +83,8 @@ static MethodResult look_up_arena(MethodCall *call, bool *ret_refused)
         return error_no_arena(call, name);
     if (call->method->rights != RIGHT_NONE) {
         arena_attributes(call->arena->arena, &attributes);
-        if (!call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode, call->method->rights))
+        if (!call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode,
+                            call->method->rights))
             return error_denied(call);
     }
     *ret_refused = false;
@@ -94,8 +101,8 @@ static MethodResult run_method(MethodCall *call)
 
     if (call->method->administrator && !call->ops->administrator(call->caller))
         return error_denied(call);
-    r = call_parameters(call->call, call->method->fields, call->method->field_count, call->parameters, scratch,
-                        &wrong);
+    r = call_parameters(call->call, call->method->fields, call->method->field_count,
+                        call->parameters, scratch, &wrong);
     if (r == -EINVAL) {
         reply_invalid_parameter(method_output(call), wrong, call->ops->terminator(call->caller));
         return METHOD_DONE;
@@ -171,8 +178,8 @@ size_t methods_table(const MethodInfo **ret)
     static MethodInfo infos[ARRAY_SIZE(method_table)];
 
     for (size_t i = 0; i < method_count; i++)
-        infos[i] = (MethodInfo){method_table[i].interface, method_table[i].name, method_table[i].fields,
-                                method_table[i].field_count};
+        infos[i] = (MethodInfo){method_table[i].interface, method_table[i].name,
+                                method_table[i].fields, method_table[i].field_count};
     *ret = infos;
     return method_count;
 }

@@ -1,5 +1,6 @@
-/* What the service manager is told: readiness, a line of status, that something takes long, and, by a timer of the
- * event loop, that the loop turns. Where no service manager listens all of it does nothing. */
+/* What the service manager is told: readiness, a line of status, that something takes long, and, by
+ * a timer of the event loop, that the loop turns. Where no service manager listens all of it does
+ * nothing. */
 
 #include <event2/event.h>
 #include <stdarg.h>

@@ -7,7 +7,8 @@ struct event_base;
 
 typedef struct Notify Notify;
 
-/* Pings the watchdog from the event loop at half its interval, where one is set, so that a stuck loop is seen. */
+/* Pings the watchdog from the event loop at half its interval, where one is set, so that a stuck
+ * loop is seen. */
 int notify_new(struct event_base *base, Notify **ret);
 /* NULL is fine. */
 Notify *notify_free(Notify *notify);

@@ -25,9 +25,10 @@ struct Store {
     char reason[256]; /* why updates are refused; empty: they are not */
 };
 
-/* Before an update of this arena (NULL: of none in particular): STORE_READ_ONLY, STORE_DAMAGED, STORE_PARKED or 0. */
+/* Before an update of this arena (NULL: of none in particular): STORE_READ_ONLY, STORE_DAMAGED,
+ * STORE_PARKED or 0. */
 int store_may_update(Store *store, StoreArena *arena);
-/* What the arena layer and the journal answered, as one of the store's outcomes. Parks the arena where there was no
- * room. */
+/* What the arena layer and the journal answered, as one of the store's outcomes. Parks the arena
+ * where there was no room. */
 int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);
 int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);

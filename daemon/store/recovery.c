@@ -1,11 +1,13 @@
 /* Recovery: images, then the journal.
  *
- * Images: the newest good one's table says which arenas existed at its cut. Each is restored from the newest good image
- * that holds it; where one turns out damaged it is renamed, and where that was the image whose table is used, all
- * begins anew with the one before it. Journal: every record behind the cut of its arena's image is applied as it stands.
+ * Images: the newest good one's table says which arenas existed at its cut. Each is restored from
+ * the newest good image that holds it; where one turns out damaged it is renamed, and where that
+ * was the image whose table is used, all begins anew with the one before it. Journal: every record
+ * behind the cut of its arena's image is applied as it stands.
  *
- * What can go wrong: an image is damaged (an older one and more journal do), the journal does not reach what an image's
- * name proves (exit 65), records for an arena nobody knows (the journal's beginning is missing: exit 65). */
+ * What can go wrong: an image is damaged (an older one and more journal do), the journal does not
+ * reach what an image's name proves (exit 65), records for an arena nobody knows (the journal's
+ * beginning is missing: exit 65). */
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -27,7 +29,8 @@ typedef struct Run {
     Origin *origins;
     size_t origin_count;
     size_t origin_capacity;
-    Identity *wanted; /* in the table, but in no image: the journal must have them from their creation on */
+    Identity *wanted; /* in the table, but in no image: the journal must have them from their
+                         creation on */
     size_t wanted_count;
     uint64_t from_revision;  /* up to here no record is needed */
     uint64_t table_revision; /* cut of the image whose table was used; 0: there is none */
@@ -53,7 +56,8 @@ static int add_origin(Run *run, const Identity *identity, uint64_t revision)
 
 static Origin *find_origin(Run *run, const Identity *identity)
 {
-    if (run->last < run->origin_count && identity_equal(&run->origins[run->last].identity, identity))
+    if (run->last < run->origin_count &&
+        identity_equal(&run->origins[run->last].identity, identity))
         return &run->origins[run->last];
     for (size_t i = 0; i < run->origin_count; i++)
         if (identity_equal(&run->origins[i].identity, identity)) {
@@ -117,9 +121,10 @@ static int restore_from(Run *run, Checkpoint *image, const Identity *identity, A
     return r;
 }
 
-/* Restores an arena from the newest image that holds it and checks out. *ret NULL: no image holds it.
- * -EAGAIN: the image whose table is used turned out damaged. */
-static int restore_arena(Run *run, const Identity *identity, const char *table_id, Arena **ret, uint64_t *ret_revision)
+/* Restores an arena from the newest image that holds it and checks out. *ret NULL: no image holds
+ * it. -EAGAIN: the image whose table is used turned out damaged. */
+static int restore_arena(Run *run, const Identity *identity, const char *table_id, Arena **ret,
+                         uint64_t *ret_revision)
 {
     Catalog *catalog = run->options->catalog;
 
@@ -209,8 +214,8 @@ static int restore_images(Run *run)
         r = restore_table(run, newest);
         if (r != -EAGAIN) {
             if (r < 0)
-                snprintf(run->recovery->message, sizeof(run->recovery->message), "cannot restore from the image %s: %s",
-                         newest->spec.id, log_errno(r));
+                snprintf(run->recovery->message, sizeof(run->recovery->message),
+                         "cannot restore from the image %s: %s", newest->spec.id, log_errno(r));
             return r;
         }
         forget_all(run);
@@ -248,7 +253,8 @@ static uint64_t proven_revision(int images_directory_fd)
 static int unknown_arena(Run *run, uint64_t revision)
 {
     snprintf(run->recovery->message, sizeof(run->recovery->message),
-             "revision %llu in the journal belongs to an arena that no image and no earlier record knows: the beginning "
+             "revision %llu in the journal belongs to an arena that no image and no earlier record "
+             "knows: the beginning "
              "of the journal, or an image, is missing",
              (unsigned long long)revision);
     return -EBADMSG;
@@ -263,8 +269,8 @@ static int create_arena(Run *run, const Record *record, const RecordOperation *o
     if (!store_name_valid(operation->key))
         return -EBADMSG;
     memcpy(name, operation->key.data, operation->key.size);
-    r = arena_new(&run->options->context, name, &record->identity, &operation->attributes, operation->created_usec,
-                  record->revision, &arena);
+    r = arena_new(&run->options->context, name, &record->identity, &operation->attributes,
+                  operation->created_usec, record->revision, &arena);
     if (r < 0)
         return r;
     r = store_insert(run->options->store, arena);
@@ -275,8 +281,8 @@ static int create_arena(Run *run, const Record *record, const RecordOperation *o
     return add_origin(run, &record->identity, record->revision);
 }
 
-/* Memory is laid out otherwise than it was when the update was made, so what fitted then may just not fit now: the
- * limit is raised rather than an acknowledged update lost. */
+/* Memory is laid out otherwise than it was when the update was made, so what fitted then may just
+ * not fit now: the limit is raised rather than an acknowledged update lost. */
 static int make_room(Arena *arena)
 {
     ArenaAttributes attributes;
@@ -352,8 +358,9 @@ static int apply_to_known(Run *run, Record *record)
             break;
     }
     if (r < 0 && run->recovery->message[0] == '\0')
-        snprintf(run->recovery->message, sizeof(run->recovery->message), "arena %s: cannot apply revision %llu: %s",
-                 arena_name(arena->arena), (unsigned long long)record->revision, log_errno(r));
+        snprintf(run->recovery->message, sizeof(run->recovery->message),
+                 "arena %s: cannot apply revision %llu: %s", arena_name(arena->arena),
+                 (unsigned long long)record->revision, log_errno(r));
     return r;
 }
 
@@ -406,7 +413,8 @@ static int replay_record(void *context, Record *record)
     return apply_to_known(run, record);
 }
 
-static void replay_progress(void *context, uint64_t bytes_done, uint64_t bytes_total, uint64_t records)
+static void replay_progress(void *context, uint64_t bytes_done, uint64_t bytes_total,
+                            uint64_t records)
 {
     const Run *run = context;
 
@@ -419,8 +427,10 @@ static void replay_progress(void *context, uint64_t bytes_done, uint64_t bytes_t
 static void tell_damage(Recovery *recovery, const ReplayDamage *damage)
 {
     snprintf(recovery->message, sizeof(recovery->message),
-             "the journal is damaged: %s, offset %llu: %s; the last good revision is %llu. Bring back the file, or start "
-             "once with --recover=cut, which keeps the damaged rest aside as *.damaged and goes on from revision %llu",
+             "the journal is damaged: %s, offset %llu: %s; the last good revision is %llu. Bring "
+             "back the file, or start "
+             "once with --recover=cut, which keeps the damaged rest aside as *.damaged and goes on "
+             "from revision %llu",
              damage->file, (unsigned long long)damage->offset, damage->reason,
              (unsigned long long)damage->last_revision, (unsigned long long)damage->last_revision);
 }
@@ -445,7 +455,8 @@ static int replay_journal(Run *run)
     r = journal_replay(options->journal_directory_fd, &replay, &recovery->position, &damage);
     if (r == 0) {
         if (recovery->position.cut_off)
-            log_notice("journal: %llu bytes behind revision %llu were not complete and were never promised: cut off",
+            log_notice("journal: %llu bytes behind revision %llu were not complete and were never "
+                       "promised: cut off",
                        (unsigned long long)recovery->position.cut_off_bytes,
                        (unsigned long long)recovery->position.revision);
         return 0;
@@ -455,9 +466,11 @@ static int replay_journal(Run *run)
     if (r == -EBADMSG)
         tell_damage(recovery, &damage);
     else if (r == -EPROTONOSUPPORT)
-        snprintf(recovery->message, sizeof(recovery->message), "the journal's %s: %s", damage.file, damage.reason);
+        snprintf(recovery->message, sizeof(recovery->message), "the journal's %s: %s", damage.file,
+                 damage.reason);
     else
-        snprintf(recovery->message, sizeof(recovery->message), "cannot read the journal: %s", log_errno(r));
+        snprintf(recovery->message, sizeof(recovery->message), "cannot read the journal: %s",
+                 log_errno(r));
     return r;
 }
 
@@ -465,12 +478,14 @@ static int replay_journal(Run *run)
 static int check_wanted(Run *run)
 {
     for (size_t i = 0; i < run->wanted_count; i++)
-        if (!find_origin(run, &run->wanted[i]) && run->recovery->position.revision < run->table_revision)
+        if (!find_origin(run, &run->wanted[i]) &&
+            run->recovery->position.revision < run->table_revision)
             return unknown_arena(run, run->table_revision);
     return 0;
 }
 
-/* Where revisions go on: after an unclean end far behind, so that a number seen before never names another update. */
+/* Where revisions go on: after an unclean end far behind, so that a number seen before never names
+ * another update. */
 static uint64_t base_revision(const Run *run)
 {
     const JournalPosition *position = &run->recovery->position;
@@ -495,7 +510,7 @@ int recovery_run(const RecoveryOptions *options, Recovery *recovery)
         r = check_wanted(&run);
     if (r == 0) {
         recovery->base_revision = base_revision(&run);
-        recovery->kind = recovery->records > 0  ? RECOVERY_JOURNAL
+        recovery->kind = recovery->records > 0    ? RECOVERY_JOURNAL
                          : run.table_revision > 0 ? RECOVERY_IMAGE
                                                   : RECOVERY_EMPTY;
         store_recount(options->store);

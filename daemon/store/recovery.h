@@ -1,7 +1,8 @@
-/* What start does: for each arena the newest image that holds it and checks out, then the journal behind it.
+/* What start does: for each arena the newest image that holds it and checks out, then the journal
+ * behind it.
  *
- * Which arenas exist is told by the newest good image's table and the journal. A damaged image is renamed and the one
- * before it used; an I/O error or want of memory never marks one damaged. */
+ * Which arenas exist is told by the newest good image's table and the journal. A damaged image is
+ * renamed and the one before it used; an I/O error or want of memory never marks one damaged. */
 #pragma once
 
 #include "checkpoint/catalog.h"
@@ -36,7 +37,8 @@ typedef struct Recovery {
     char message[768];
 } Recovery;
 
-/* 0, -EBADMSG where state is damaged or missing (exit 65), -EPROTONOSUPPORT where it was written by an unknown version
- * (exit 65), other negative errnos for what could not be read (exit 74) or had no memory. recovery->message is filled then. */
+/* 0, -EBADMSG where state is damaged or missing (exit 65), -EPROTONOSUPPORT where it was written by
+ * an unknown version (exit 65), other negative errnos for what could not be read (exit 74) or had
+ * no memory. recovery->message is filled then. */
 int recovery_run(const RecoveryOptions *options, Recovery *recovery);
 void recovery_deinit(Recovery *recovery);

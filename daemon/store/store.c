@@ -1,7 +1,8 @@
-/* The table of arenas and what is told about the whole. Creating, changing and dropping an arena are records in the
- * journal like any update (update.c has the entries' part).
+/* The table of arenas and what is told about the whole. Creating, changing and dropping an arena
+ * are records in the journal like any update (update.c has the entries' part).
  *
- * A dropped arena that a running checkpoint saves stays in memory, out of the table, until the checkpoint is over. */
+ * A dropped arena that a running checkpoint saves stays in memory, out of the table, until the
+ * checkpoint is over. */
 
 #include <stdio.h>
 #include <sys/random.h>
@@ -130,12 +131,14 @@ bool store_name_valid(Bytes name)
     if (name.size == 0 || name.size > HOLDFAST_NAME_MAX || !is_alphanumeric(name.data[0]))
         return false;
     for (size_t i = 1; i < name.size; i++)
-        if (!is_alphanumeric(name.data[i]) && name.data[i] != '_' && name.data[i] != '.' && name.data[i] != '-')
+        if (!is_alphanumeric(name.data[i]) && name.data[i] != '_' && name.data[i] != '.' &&
+            name.data[i] != '-')
             return false;
     return true;
 }
 
-/* Room for one more arena in the table and among the dropped ones, so that neither can fail later. */
+/* Room for one more arena in the table and among the dropped ones, so that neither can fail later.
+ */
 static int reserve(Store *store)
 {
     size_t capacity = MAX(2 * store->capacity, (size_t)16);
@@ -159,7 +162,8 @@ static int reserve(Store *store)
 static void update_job_arenas(Store *store)
 {
     for (size_t i = 0; i < store->count; i++)
-        store->job_arenas[i] = (JobArena){.arena = store->arenas[i]->arena, .marks = store->arenas[i]->marks};
+        store->job_arenas[i] =
+            (JobArena){.arena = store->arenas[i]->arena, .marks = store->arenas[i]->marks};
 }
 
 /* Makes the table's object for an arena; owns the arena on success. reserve came before. */
@@ -181,7 +185,8 @@ static int link_arena(Store *store, Arena *arena, StoreArena **ret)
     arena_set_barrier(arena, &barrier);
     slot->arena = arena;
     place = find_place(store, bytes_of_text(arena_name(arena)), &found);
-    memmove(&store->arenas[place + 1], &store->arenas[place], (store->count - place) * sizeof(*store->arenas));
+    memmove(&store->arenas[place + 1], &store->arenas[place],
+            (store->count - place) * sizeof(*store->arenas));
     store->arenas[place] = *ret = TAKE_PTR(slot);
     store->count++;
     store->used_bytes += arena_used_bytes(arena);
@@ -197,7 +202,8 @@ static void unlink_arena(Store *store, StoreArena *arena)
     while (store->arenas[place] != arena)
         place++;
     store->count--;
-    memmove(&store->arenas[place], &store->arenas[place + 1], (store->count - place) * sizeof(*store->arenas));
+    memmove(&store->arenas[place], &store->arenas[place + 1],
+            (store->count - place) * sizeof(*store->arenas));
     store->used_bytes -= arena_used_bytes(arena->arena);
     update_job_arenas(store);
 }
@@ -222,7 +228,8 @@ void store_remove(Store *store, StoreArena *arena)
 
 /* --- create, change, drop */
 
-int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret, StoreOutcome *outcome)
+int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret,
+                 StoreOutcome *outcome)
 {
     ArenaContext context = {.pool = store->options.pool, .housekeeper = store->options.housekeeper};
     uint64_t now = store->now_usec;
@@ -271,7 +278,8 @@ int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, St
     return 0;
 }
 
-int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attributes, StoreOutcome *outcome)
+int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attributes,
+                 StoreOutcome *outcome)
 {
     uint64_t revision = store->revision + 1;
     RecordWriter *record;
@@ -288,8 +296,9 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
     if (r < 0)
         return r;
     record = journal_writer(store->journal);
-    r = store_record_outcome(store, arena, record_begin(record, revision, store->now_usec, arena_identity(arena->arena)),
-                             outcome);
+    r = store_record_outcome(
+        store, arena, record_begin(record, revision, store->now_usec, arena_identity(arena->arena)),
+        outcome);
     if (r == 0)
         r = store_record_outcome(store, arena, record_change_arena(record, attributes), outcome);
     if (r != 0) {
@@ -377,7 +386,8 @@ void store_note_damage(StoreArena *arena)
     if (arena->damage[0] != '\0')
         return;
     snprintf(arena->damage, sizeof(arena->damage), "%s", where ? where : "unknown place");
-    log_error("arena %s: damaged at %s; it is closed, the others go on", arena_name(arena->arena), arena->damage);
+    log_error("arena %s: damaged at %s; it is closed, the others go on", arena_name(arena->arena),
+              arena->damage);
 }
 
 /* --- the whole */

@@ -1,11 +1,12 @@
-/* The arenas that exist, and the one path of an update: check, apply, record. Everything that changes state comes through here.
+/* The arenas that exist, and the one path of an update: check, apply, record. Everything that
+ * changes state comes through here.
  *
- *   store_update: conditions -> arena_begin -> each operation -> arena_prepare -> record into the journal's batch ->
- *   arena_commit. Any failure: arena_abort, record thrown away, nothing happened.
+ *   store_update: conditions -> arena_begin -> each operation -> arena_prepare -> record into the
+ * journal's batch -> arena_commit. Any failure: arena_abort, record thrown away, nothing happened.
  *
- * An update that finds no room (the ring of a running checkpoint, or the journal's batch) is parked: nothing happened,
- * the caller tries again after the store's owner was told that there is room, and later updates of the same arena are parked too,
- * so that their order stays. */
+ * An update that finds no room (the ring of a running checkpoint, or the journal's batch) is
+ * parked: nothing happened, the caller tries again after the store's owner was told that there is
+ * room, and later updates of the same arena are parked too, so that their order stays. */
 #pragma once
 
 #include "arena/arena.h"
@@ -29,7 +30,8 @@ enum {
     STORE_EXISTS,
 };
 
-/* One arena that exists. Valid until it is dropped; look it up again after control went back to the loop. */
+/* One arena that exists. Valid until it is dropped; look it up again after control went back to the
+ * loop. */
 typedef struct StoreArena {
     Arena *arena;
     CaptureMarks *marks;
@@ -62,9 +64,10 @@ typedef struct StoreOutcome {
     uint64_t maximum;
 } StoreOutcome;
 
-/* Merges a patch into a value (RFC 7396): appends to out; 0, or -E2BIG where the result passes a limit, -ENOMEM.
- * target.data NULL: there is no value. */
-typedef int (*StoreMerge)(Buffer *out, Bytes target, Bytes patch, size_t size_max, unsigned depth_max);
+/* Merges a patch into a value (RFC 7396): appends to out; 0, or -E2BIG where the result passes a
+ * limit, -ENOMEM. target.data NULL: there is no value. */
+typedef int (*StoreMerge)(Buffer *out, Bytes target, Bytes patch, size_t size_max,
+                          unsigned depth_max);
 
 #define STORE_DEPTH_MAX 512
 
@@ -80,7 +83,8 @@ typedef struct StoreOptions {
 int store_new(const StoreOptions *options, Store **ret);
 /* Frees the arenas' objects; what is in a descriptor store stays there. NULL is fine. */
 Store *store_free(Store *store);
-/* From when on updates are recorded; the store does not own it. NULL: nothing is recorded (recovery). */
+/* From when on updates are recorded; the store does not own it. NULL: nothing is recorded
+ * (recovery). */
 void store_set_journal(Store *store, Journal *journal);
 void store_set_limits(Store *store, uint64_t arenas_max, uint64_t memory_bytes_max);
 
@@ -96,9 +100,12 @@ StoreArena *store_find_identity(const Store *store, const Identity *identity);
 bool store_name_valid(Bytes name);
 
 /* 0, STORE_EXISTS, STORE_LIMIT (arenas), STORE_PARKED, STORE_READ_ONLY or a negative errno. */
-int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret, StoreOutcome *outcome);
-/* 0, STORE_ARENA_FULL (a lower limit than its memory), STORE_PARKED, STORE_READ_ONLY, STORE_DAMAGED, or a negative errno. */
-int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attributes, StoreOutcome *outcome);
+int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret,
+                 StoreOutcome *outcome);
+/* 0, STORE_ARENA_FULL (a lower limit than its memory), STORE_PARKED, STORE_READ_ONLY,
+ * STORE_DAMAGED, or a negative errno. */
+int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attributes,
+                 StoreOutcome *outcome);
 /* 0, STORE_PARKED or STORE_READ_ONLY. A damaged arena can be dropped. arena is gone afterwards. */
 int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome);
 /* Takes in an arena that recovery made or adopted; the store owns it on success. */
@@ -110,10 +117,12 @@ void store_remove(Store *store, StoreArena *arena);
 
 /* 0, STORE_NO_SUCH_KEY or STORE_DAMAGED. */
 int store_get(Store *store, StoreArena *arena, Bytes key, ArenaEntry *ret);
-/* All of the operations or none. count: at least 1. 0 or an outcome, or a negative errno (-ENOMEM). */
-int store_update(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count, StoreOutcome *outcome);
-/* Replay: one operation of a record into an arena between arena_begin and arena_commit is recovery's own business; it
- * tells the store the revision. */
+/* All of the operations or none. count: at least 1. 0 or an outcome, or a negative errno (-ENOMEM).
+ */
+int store_update(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count,
+                 StoreOutcome *outcome);
+/* Replay: one operation of a record into an arena between arena_begin and arena_commit is
+ * recovery's own business; it tells the store the revision. */
 void store_set_revision(Store *store, uint64_t revision);
 /* Notes damage found while reading. */
 void store_note_damage(StoreArena *arena);
@@ -134,7 +143,8 @@ void store_resume(Store *store);
 bool store_was_parked(Store *store);
 /* The same for want of room in the journal's batch. */
 bool store_was_out_of_batch(Store *store);
-/* Once a turn, before its calls: the time that records of this turn carry, and upkeep of the arenas. */
+/* Once a turn, before its calls: the time that records of this turn carry, and upkeep of the
+ * arenas. */
 void store_turn(Store *store);
 /* A checkpoint is over: arenas that were dropped meanwhile give their memory back. */
 void store_release_dropped(Store *store);

@@ -1,9 +1,9 @@
-/* The path of an update. Conditions first, on the state as it is; then each operation into the arena and into the
- * record, both still provisional; then the arena's last step that can fail; then the record is in the batch and the
- * update is final.
+/* The path of an update. Conditions first, on the state as it is; then each operation into the
+ * arena and into the record, both still provisional; then the arena's last step that can fail; then
+ * the record is in the batch and the update is final.
  *
- * What can go wrong: an operation that fails, a full arena, a limit, no room in the ring or in the batch. All of them
- * end in one place, which takes both back. */
+ * What can go wrong: an operation that fails, a full arena, a limit, no room in the ring or in the
+ * batch. All of them end in one place, which takes both back. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -71,8 +71,8 @@ int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome
 }
 
 /* All conditions are compared with the state before the update. */
-static int check_conditions(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count,
-                            StoreOutcome *outcome)
+static int check_conditions(Store *store, StoreArena *arena, const StoreOperation *operations,
+                            size_t count, StoreOutcome *outcome)
 {
     for (size_t i = 0; i < count; i++) {
         ArenaEntry entry = {0};
@@ -106,7 +106,8 @@ static int apply_put(Update *update, Bytes key, Bytes value)
 
     if (r != 0)
         return store_arena_outcome(update->store, update->arena, r, update->outcome);
-    return store_record_outcome(update->store, update->arena, record_put(update->record, key, value), update->outcome);
+    return store_record_outcome(update->store, update->arena,
+                                record_put(update->record, key, value), update->outcome);
 }
 
 static int run_put(Update *update, const StoreOperation *operation)
@@ -120,7 +121,8 @@ static int run_delete(Update *update, const StoreOperation *operation)
 
     if (r != 0)
         return store_arena_outcome(update->store, update->arena, r, update->outcome);
-    return store_record_outcome(update->store, update->arena, record_delete(update->record, operation->key), update->outcome);
+    return store_record_outcome(update->store, update->arena,
+                                record_delete(update->record, operation->key), update->outcome);
 }
 
 /* The entry's value as it is within this update; data NULL: there is none. */
@@ -130,7 +132,9 @@ static int current_value(Update *update, Bytes key, Bytes *ret)
     int r = arena_find(update->arena->arena, key, &entry);
 
     *ret = r == 0 ? entry.value : (Bytes){0};
-    return r == ARENA_NO_ENTRY ? 0 : store_arena_outcome(update->store, update->arena, r, update->outcome);
+    return r == ARENA_NO_ENTRY
+               ? 0
+               : store_arena_outcome(update->store, update->arena, r, update->outcome);
 }
 
 /* The result buffer holds what the operation made. */
@@ -152,7 +156,8 @@ static int run_merge(Update *update, const StoreOperation *operation)
         return r;
     buffer_truncate(result, 0);
     result->failed = false;
-    r = update->store->options.merge(result, target, operation->value, HOLDFAST_VALUE_MAX, STORE_DEPTH_MAX);
+    r = update->store->options.merge(result, target, operation->value, HOLDFAST_VALUE_MAX,
+                                     STORE_DEPTH_MAX);
     if (r == -E2BIG)
         return exceeded(update->outcome, "value", HOLDFAST_VALUE_MAX);
     if (r == -EOVERFLOW)
@@ -166,7 +171,8 @@ static bool integer_of(Bytes text, int64_t *ret)
     char copy[INTEGER_TEXT_MAX];
     char *end;
 
-    if (text.size == 0 || text.size >= sizeof(copy) || !(text.data[0] == '-' || (text.data[0] >= '0' && text.data[0] <= '9')))
+    if (text.size == 0 || text.size >= sizeof(copy) ||
+        !(text.data[0] == '-' || (text.data[0] >= '0' && text.data[0] <= '9')))
         return false;
     memcpy(copy, text.data, text.size);
     copy[text.size] = '\0';
@@ -225,14 +231,17 @@ static int prepare(Update *update, uint64_t used_before)
     if (r != 0)
         return store_arena_outcome(store, update->arena, r, update->outcome);
     used = arena_used_bytes(arena);
-    if (used > used_before && store->used_bytes - used_before + used > store->options.memory_bytes_max)
+    if (used > used_before &&
+        store->used_bytes - used_before + used > store->options.memory_bytes_max)
         return exceeded(update->outcome, "memory", store->options.memory_bytes_max);
     return 0;
 }
 
-int store_update(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count, StoreOutcome *outcome)
+int store_update(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count,
+                 StoreOutcome *outcome)
 {
-    Update update = {.store = store, .arena = arena, .revision = store->revision + 1, .outcome = outcome};
+    Update update = {
+        .store = store, .arena = arena, .revision = store->revision + 1, .outcome = outcome};
     uint64_t used_before;
     int r = store_may_update(store, arena);
 
@@ -241,8 +250,10 @@ int store_update(Store *store, StoreArena *arena, const StoreOperation *operatio
     if (r != 0)
         return r;
     update.record = journal_writer(store->journal);
-    r = store_record_outcome(store, arena, record_begin(update.record, update.revision, store->now_usec,
-                                                 arena_identity(arena->arena)), outcome);
+    r = store_record_outcome(
+        store, arena,
+        record_begin(update.record, update.revision, store->now_usec, arena_identity(arena->arena)),
+        outcome);
     if (r != 0) {
         record_discard(update.record);
         return r;

@@ -1,5 +1,5 @@
-/* The tables of methods, fields and errors against the interface's own file: neither knows a name that the other does
- * not, and a field is required where its type is not nullable. */
+/* The tables of methods, fields and errors against the interface's own file: neither knows a name
+ * that the other does not, and a field is required where its type is not nullable. */
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -8,7 +8,8 @@
 #include "protocol/interface.h"
 
 /* The next declaration of that kind behind *at: its name, and for methods its parameters' text. */
-static bool next_declaration(const char **at, const char *keyword, char name[64], char parameters[512])
+static bool next_declaration(const char **at, const char *keyword, char name[64],
+                             char parameters[512])
 {
     char sought[32];
     const char *found;
@@ -51,8 +52,11 @@ static FieldType field_type(const char *type)
     static const struct {
         const char *prefix;
         FieldType type;
-    } types[] = {{"string", FIELD_STRING}, {"int", FIELD_INT}, {"bool", FIELD_BOOL},
-                 {"object", FIELD_ANY},    {"[]", FIELD_ARRAY}};
+    } types[] = {{"string", FIELD_STRING},
+                 {"int", FIELD_INT},
+                 {"bool", FIELD_BOOL},
+                 {"object", FIELD_ANY},
+                 {"[]", FIELD_ARRAY}};
 
     for (size_t i = 0; i < ARRAY_SIZE(types); i++)
         if (strncmp(type, types[i].prefix, strlen(types[i].prefix)) == 0)
@@ -80,8 +84,8 @@ static void compare_parameters(const MethodInfo *info, char *parameters)
         cr_assert_eq(field->type, field_type(type + nullable), "%s.%s", info->name, name);
         count++;
     }
-    cr_assert_eq(count, info->field_count, "%s has %zu fields in the table, %zu in the file", info->name,
-                 info->field_count, count);
+    cr_assert_eq(count, info->field_count, "%s has %zu fields in the table, %zu in the file",
+                 info->name, info->field_count, count);
 }
 
 static size_t compare_methods(const char *interface)
