@@ -34,8 +34,8 @@ CaptureMarks *capture_marks_free(CaptureMarks *marks);
 /* Before the arena's maxBytes grows: room for more pages; while armed too. Less than there is room
  * for changes nothing. */
 int capture_marks_resize(CaptureMarks *marks, uint64_t capacity_pages);
-/* Whose pages they are: must be called before the first capture_arm. The arena outlives the marks,
- * or is never changed again. */
+/* Whose pages they are; must be called before the first capture_arm. Marks go after the arena's
+ * last change, which arena_drop is. */
 void capture_marks_attach(CaptureMarks *marks, const Arena *arena);
 /* The barrier to give to arena_set_barrier. */
 ArenaBarrier capture_barrier(CaptureMarks *marks);
