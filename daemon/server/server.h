@@ -3,7 +3,9 @@
  *
  * A turn of the loop: every readable connection reads at most SERVER_READ_BYTES and runs the calls
  * that are complete (at most SERVER_CALLS_A_TURN, the rest goes on in the next turn); then the
- * manager calls server_flush, which sends, with one send a connection, what may leave. */
+ * manager calls server_flush, which sends, with one send a connection, what may leave. Turn with
+ * EVLOOP_ONCE: EVLOOP_NONBLOCK alone does not come back while a socket can be written to, since the
+ * sending is in server_flush. */
 #pragma once
 
 #include "base/buffer.h"
@@ -19,8 +21,8 @@ typedef struct Connection Connection;
 
 #define SERVER_READ_BYTES (256 * KIB)
 #define SERVER_CALLS_A_TURN 128
-#define SERVER_OUTPUT_BYTES_MAX                                                                    \
-    (1 * MIB) /* unsent output above which a connection is not read and its calls wait */
+/* Unsent output above which a connection is not read and its calls wait. */
+#define SERVER_OUTPUT_BYTES_MAX (1 * MIB)
 
 typedef enum CallResult {
     CALL_DONE,    /* the reply, or the last one of many, was written */
@@ -28,14 +30,13 @@ typedef enum CallResult {
                      (streams) */
     CALL_PARKED,  /* nothing happened: call again, with the same Call, after server_resume. Later
                      calls of this connection wait */
-    CALL_WAITING, /* the reply comes later: connection_finish. Later calls of this connection wait
-                   */
+    CALL_WAITING, /* the reply comes later: connection_finish. Later calls wait */
     CALL_CLOSE,   /* replied; close the connection once that is sent */
 } CallResult;
 
 typedef struct ServerHandler {
     void *context;
-    /* Runs a call. Writes replies with connection_reply* below. call->oneway: whatever is written
+    /* Runs a call. Writes replies into connection_output. call->oneway: whatever is written
      * is thrown away by the server. */
     CallResult (*call)(void *context, Connection *connection, const Call *call);
     /* The connection is about to go while a call of it is AGAIN, PARKED or WAITING: forget it
@@ -59,7 +60,8 @@ typedef struct ServerLimits {
 
 int server_new(struct event_base *base, Pool *pool, const ServerHandler *handler,
                const ServerLimits *limits, Server **ret);
-/* Closes all connections and listeners. NULL is fine. */
+/* Closes all connections and listeners; the handler still hears of calls under way (vanished). NULL
+ * is fine. */
 Server *server_free(Server *server);
 void server_set_limits(Server *server, const ServerLimits *limits);
 
@@ -82,7 +84,8 @@ void server_flush(Server *server, uint64_t durable);
 void server_fail(Server *server, uint64_t durable, uint64_t failed_to);
 /* Runs the parked calls again, in the order in which they were parked. */
 void server_resume(Server *server);
-/* True while any reply is held or output is unsent: a stop waits for it. */
+/* True while any reply is held or output is unsent: a stop waits for it, but not for ever, since a
+ * reader that does not read is among them. */
 bool server_busy(const Server *server);
 /* True while calls remain buffered that could run now: the loop must not sleep. */
 bool server_has_work(const Server *server);
@@ -103,7 +106,7 @@ Buffer *connection_scratch(Connection *connection);
  */
 void connection_hold(Connection *connection, uint64_t revision);
 /* Sends a descriptor with the first byte of the reply of the current call (SCM_RIGHTS). The
- * connection owns fd now. */
+ * connection owns fd now, also on error: -ENOMEM, or -E2BIG above eight a reply. */
 int connection_attach(Connection *connection, int fd);
 /* Ends a call that was WAITING; its last reply was written to connection_output. Later calls go on
  * in the next turn. */

@@ -75,6 +75,7 @@ Test(server_calls, what_a_waiting_call_has_written_outlives_a_failure_before_it)
 {
     Serving *serving = serving_new(NULL);
     Client client = client_new(serving);
+    char bytes[256];
 
     serving->hold = true;
     client_call(&client, PUT);
@@ -84,7 +85,11 @@ Test(server_calls, what_a_waiting_call_has_written_outlives_a_failure_before_it)
     Connection *waiting = serving->waiting[0];
     buffer_append_text(connection_output(waiting), "par");
     server_fail(serving->server, 0, 1);
-    client_expect_text(&client, NOT_DURABLE(1), '\0');
+    serving_turn(serving);
+    /* The other reply is longer: the descriptor still goes with the one behind it. */
+    cr_assert(eq(int, (int)recv(client.fd, bytes, sizeof(NOT_DURABLE(1)), 0),
+                 (int)sizeof(NOT_DURABLE(1))));
+    cr_expect(eq(str, bytes, NOT_DURABLE(1)));
     client_expect_text(&client, "{\"parameters\":{\"file\":1}}", '\0');
     cr_expect(eq(uint, client.passed_count, 1));
     client_expect_silence(&client);

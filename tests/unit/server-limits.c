@@ -49,6 +49,25 @@ Test(server_limits, a_message_may_be_as_long_as_the_limit_and_no_longer)
     serving_free(serving);
 }
 
+Test(server_limits, a_message_is_refused_before_it_is_complete)
+{
+    ServerLimits limits = serving_limits;
+    limits.message_bytes_max = 100;
+    Serving *serving = serving_new(&limits);
+    Client client = client_new(serving);
+    char text[101];
+
+    memset(text, ' ', sizeof(text));
+    text[0] = '{';
+    client_send(&client, text, 100);
+    client_expect_silence(&client);
+    client_send(&client, text + 100, 1);
+    client_expect_text(&client, "limit message 100", '\0');
+    client_expect_end(&client);
+    client_free(&client);
+    serving_free(serving);
+}
+
 Test(server_limits, one_user_gets_a_quarter_of_the_buffers)
 {
     ServerLimits limits = serving_limits;
