@@ -42,14 +42,11 @@ static void host_cut(void *context)
         journal_sync(manager->journal);
 }
 
-/* A journal whose sync failed will never be durable up to the cut: the image takes its place. */
 static bool host_durable(void *context, uint64_t revision)
 {
     const Manager *manager = context;
 
-    return journal_state(manager->journal) == JOURNAL_CONDEMNED ||
-           journal_durable_revision(manager->journal) >=
-               MIN(revision, journal_revision(manager->journal));
+    return journal_covers(manager->journal, revision);
 }
 
 static void host_resume(void *context)
@@ -81,7 +78,8 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
         return;
     if (journal_state(manager->journal) == JOURNAL_CONDEMNED && covers_all(manager, checkpoint) &&
         checkpoint->spec.revision >= journal_failed_revision(manager->journal))
-        journal_heal(manager->journal, checkpoint->spec.revision);
+        (void)journal_heal(manager->journal,
+                           checkpoint->spec.revision); /* else the next one does */
     triggers_retire_journal(manager);
 }
 
