@@ -1,7 +1,7 @@
 /* A growing run of bytes in pool memory: input and output of connections, scratch texts.
- * Bytes from begin to end are live; consuming moves begin, and the space is reused when all is consumed or when room is
- * needed. A failed append marks the buffer (`failed`) and changes nothing else, so that a writer of many small parts
- * checks once at the end. */
+ * Bytes from begin to end are live; consuming moves begin, and the space is reused when all is
+ * consumed or when room is needed. A failed append marks the buffer (`failed`) and changes nothing
+ * else, so that a writer of many small parts checks once at the end. */
 #pragma once
 
 #include "base/common.h"
@@ -30,8 +30,8 @@ static inline char *buffer_begin(const Buffer *buffer)
     return buffer->data + buffer->begin;
 }
 
-/* Makes room for size more bytes behind end and returns where they go; NULL (and failed) on want of memory.
- * Moves the data: pointers into the buffer are good only until then. */
+/* Makes room for size more bytes behind end and returns where they go; NULL (and failed) on want of
+ * memory. Moves the data: pointers into the buffer are good only until then. */
 char *buffer_reserve_slow(Buffer *buffer, size_t size);
 
 static inline char *buffer_reserve(Buffer *buffer, size_t size)

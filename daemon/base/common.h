@@ -1,4 +1,5 @@
-/* What every file of the daemon uses: cleanup attributes, moves of ownership, byte ranges, rounding. */
+/* What every file of the daemon uses: cleanup attributes, moves of ownership, byte ranges,
+ * rounding. */
 #pragma once
 
 #include <assert.h>

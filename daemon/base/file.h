@@ -1,4 +1,5 @@
-/* Helpers over descriptors: whole reads and writes, memfds, locks, durable names. All return 0 or a negative errno. */
+/* Helpers over descriptors: whole reads and writes, memfds, locks, durable names. All return 0 or a
+ * negative errno. */
 #pragma once
 
 #include <sys/types.h>
@@ -7,14 +8,16 @@
 
 /* Reads exactly size bytes at offset; -ENODATA where the file ends before. Goes on after EINTR. */
 int file_read_at(int fd, void *data, size_t size, uint64_t offset);
-/* Writes exactly size bytes at offset; a write that makes no progress is -EIO, want of room -ENOSPC. */
+/* Writes exactly size bytes at offset; a write that makes no progress is -EIO, want of room
+ * -ENOSPC. */
 int file_write_at(int fd, const void *data, size_t size, uint64_t offset);
 /* Writes exactly size bytes to a stream (pipe, socket, file position). */
 int file_write(int fd, const void *data, size_t size);
 /* A new memfd, CLOEXEC, mode 0600, sealable, of the given size. */
 int file_memfd(const char *name, uint64_t size, int *ret_fd);
-/* Takes the advisory fcntl(2) write lock on the whole file, without waiting: -EAGAIN where another process holds it.
- * Not flock(2): that one is inherited by a forked child and outlives a killed daemon. */
+/* Takes the advisory fcntl(2) write lock on the whole file, without waiting: -EAGAIN where another
+ * process holds it. Not flock(2): that one is inherited by a forked child and outlives a killed
+ * daemon. */
 int file_lock(int fd);
 /* fsync of the directory itself, so that names in it are durable. */
 int file_sync_directory(int directory_fd);

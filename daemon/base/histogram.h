@@ -1,5 +1,5 @@
-/* Log-linear histogram of unsigned values: 32 steps an octave, so percentiles are within 3 per cent; fixed size, no
- * allocation. */
+/* Log-linear histogram of unsigned values: 32 steps an octave, so percentiles are within 3 per
+ * cent; fixed size, no allocation. */
 #pragma once
 
 #include "base/common.h"
@@ -15,6 +15,7 @@ typedef struct Histogram {
 } Histogram;
 
 void histogram_add(Histogram *histogram, uint64_t value);
-/* The value below which the given part (0 to 1) of all values lies; the bucket's upper end, at most max. 0 if empty. */
+/* The value below which the given part (0 to 1) of all values lies; the bucket's upper end, at most
+ * max. 0 if empty. */
 uint64_t histogram_percentile(const Histogram *histogram, double part);
 void histogram_merge(Histogram *into, const Histogram *from);

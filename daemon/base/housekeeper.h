@@ -1,5 +1,5 @@
-/* The thread for slow calls: unlink, directory fsync, filling segments, punching holes, unmapping, freeing arenas.
- * Tasks run one after the other in the order they were submitted. */
+/* The thread for slow calls: unlink, directory fsync, filling segments, punching holes, unmapping,
+ * freeing arenas. Tasks run one after the other in the order they were submitted. */
 #pragma once
 
 #include "base/common.h"
@@ -11,8 +11,9 @@ typedef struct HousekeeperTask HousekeeperTask;
 struct HousekeeperTask {
     /* In the housekeeper's thread. May block; touches only what belongs to the task. */
     void (*run)(HousekeeperTask *task);
-    /* In the loop's thread, from housekeeper_reap; may free the task or submit it again. NULL: nothing to do; then the
-     * task must stay valid until run has returned and may be freed by run itself, as its last act. */
+    /* In the loop's thread, from housekeeper_reap; may free the task or submit it again. NULL:
+     * nothing to do; then the task must stay valid until run has returned and may be freed by run
+     * itself, as its last act. */
     void (*done)(HousekeeperTask *task);
     HousekeeperTask *next;
 };

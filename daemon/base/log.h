@@ -1,5 +1,6 @@
-/* The log: one line an event, to stderr with a priority prefix (sd-daemon(3)), or to the journal with fields.
- * Upper layers log, once, with the object's name and what happens now; lower layers return errors. */
+/* The log: one line an event, to stderr with a priority prefix (sd-daemon(3)), or to the journal
+ * with fields. Upper layers log, once, with the object's name and what happens now; lower layers
+ * return errors. */
 #pragma once
 
 #include <sys/types.h>
@@ -7,12 +8,13 @@
 
 #include "base/common.h"
 
-/* Chooses the target: the journal where $JOURNAL_STREAM says that stderr is connected to it, else stderr.
- * Also the only global state there is: the target and the level. */
+/* Chooses the target: the journal where $JOURNAL_STREAM says that stderr is connected to it, else
+ * stderr. Also the only global state there is: the target and the level. */
 void log_setup(int level);
 void log_set_level(int level);
 
-/* One message. priority: LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG of syslog(3). Keeps errno. */
+/* One message. priority: LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG of syslog(3). Keeps
+ * errno. */
 void log_write(int priority, const char *format, ...) _printf_(2, 3);
 
 #define log_error(...) log_write(LOG_ERR, __VA_ARGS__)
@@ -27,10 +29,10 @@ typedef struct LogField {
     const char *value;
 } LogField;
 
-/* A message with a MESSAGE_ID (32 hex digits, listed in base/message-ids.h) and fields (ended by a NULL name; may be
- * NULL). On stderr only the text is written. Keeps errno. */
-void log_event(int priority, const char *message_id, const LogField *fields, const char *format, ...)
-    _printf_(4, 5);
+/* A message with a MESSAGE_ID (32 hex digits, listed in base/message-ids.h) and fields (ended by a
+ * NULL name; may be NULL). On stderr only the text is written. Keeps errno. */
+void log_event(int priority, const char *message_id, const LogField *fields, const char *format,
+               ...) _printf_(4, 5);
 
 /* The text of a negative or positive errno, in a buffer of the calling thread. */
 const char *log_errno(int error);

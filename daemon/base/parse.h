@@ -5,7 +5,8 @@
 
 /* Decimal digits with an optional suffix K, M, G, T (powers of 1024): "64M" is 67108864. */
 int parse_size(const char *text, uint64_t *ret);
-/* Digits (a fraction is allowed) with a unit us, ms, s, min, h, d; without one, seconds: "15min" is 900000000 us. */
+/* Digits (a fraction is allowed) with a unit us, ms, s, min, h, d; without one, seconds: "15min" is
+ * 900000000 us. */
 int parse_duration(const char *text, uint64_t *ret_usec);
 int parse_boolean(const char *text, bool *ret);
 int parse_unsigned(const char *text, uint64_t *ret);
