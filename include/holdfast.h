@@ -116,7 +116,8 @@ enum {
 };
 
 /* Pipelining: any number of sends, then as many receives; replies come in the order of the calls.
- * What is sent may wait in the connection until holdfast_flush, or until a receive. length: of
+ * What is sent may wait in the connection until holdfast_flush, or until a receive; what
+ * was not flushed is lost with the connection. length: of
  * parameters, without a NUL. Should holdfast_send return -ENOBUFS, nothing of the call was sent. */
 int holdfast_send(HoldfastConnection *connection, const char *method, const char *parameters,
                   size_t length, unsigned flags);
@@ -171,8 +172,8 @@ typedef struct HoldfastOperation {
 int holdfast_apply(HoldfastConnection *connection, const char *arena,
                    const HoldfastOperation *operations, size_t count, uint64_t *ret_revision);
 
-/* An entry as it is handed out (HoldfastEntry is how it lies in memory, see holdfast/layout.h); it and its texts are good
- * until the function it was given to returns. */
+/* An entry as it is handed out (HoldfastEntry is how it lies in memory, see holdfast/layout.h); it
+ * and its texts are good until the function it was given to returns. */
 typedef struct HoldfastItem {
     const char *key; /* ends in NUL */
     size_t key_length;
@@ -194,10 +195,11 @@ enum {
 };
 
 /* One page of a listing. prefix, cursor: NULL for none. limit: entries at most; 0: the daemon's
- * default. ret_next: the cursor of the next page; NULL after the last one. */
+ * default. ret_next: the cursor of the next page; NULL after the last one. It may be handed back as
+ * it is. */
 int holdfast_list(HoldfastConnection *connection, const char *arena, const char *prefix,
-                  const char *cursor, unsigned limit, unsigned flags,
-                  HoldfastItemFunction function, void *context, const char **ret_next);
+                  const char *cursor, unsigned limit, unsigned flags, HoldfastItemFunction function,
+                  void *context, const char **ret_next);
 /* All pages, streamed. An entry that stays for the whole listing is visited at least once. */
 int holdfast_list_all(HoldfastConnection *connection, const char *arena, const char *prefix,
                       unsigned flags, HoldfastItemFunction function, void *context);

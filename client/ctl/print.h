@@ -34,8 +34,7 @@ typedef struct Table Table;
 
 typedef struct Column {
     const char *name;
-    bool right;    /* aligned */
-    bool truncate; /* gives way where the terminal is narrow */
+    bool right; /* aligned */
 } Column;
 
 /* A table of these columns; 0 or -ENOMEM. */

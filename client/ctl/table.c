@@ -11,14 +11,11 @@ struct Table {
 
 static int add_columns(struct libscols_table *table, const Column *columns, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        int flags =
-            (columns[i].right ? SCOLS_FL_RIGHT : 0) | (columns[i].truncate ? SCOLS_FL_TRUNC : 0);
-        /* A width below 1 is a share of the terminal; 0 is as wide as the cells. */
-        if (scols_table_new_column(table, columns[i].name, columns[i].truncate ? 0.5 : 0, flags) ==
-            NULL)
+    /* 0: as wide as the cells. */
+    for (size_t i = 0; i < count; i++)
+        if (scols_table_new_column(table, columns[i].name, 0,
+                                   columns[i].right ? SCOLS_FL_RIGHT : 0) == NULL)
             return -ENOMEM;
-    }
     return 0;
 }
 

@@ -2,18 +2,24 @@
 #include "base/parse.h"
 #include "show.h"
 
-static int checkpoint_json(Ctl *ctl, int count, char **arenas)
+/* A name that is not UTF-8 must not just be left out: no string is made of it, and adding that
+ * fails. */
+static json_t *checkpoint_parameters(const Ctl *ctl, int count, char **arenas)
 {
     json_t *parameters = json_pack("{s:b}", "wait", !ctl->options.no_wait);
     json_t *names = count > 0 ? json_array() : NULL;
+    int r = 0;
 
     for (int i = 0; i < count; i++)
-        json_array_append_new(names, json_string(arenas[i]));
-    if (names != NULL)
-        json_object_set_new(parameters, "arenas", names);
+        r |= json_array_append_new(names, json_string(arenas[i]));
+    if (count > 0)
+        r |= json_object_set_new(parameters, "arenas", names);
     if (ctl->options.label != NULL)
-        json_object_set_new(parameters, "label", json_string(ctl->options.label));
-    return show_tree(ctl, "TakeCheckpoint", parameters, "checkpoint");
+        r |= json_object_set_new(parameters, "label", json_string(ctl->options.label));
+    if (r == 0)
+        return parameters;
+    json_decref(parameters);
+    return NULL;
 }
 
 /* --- progress */
@@ -74,7 +80,8 @@ int verb_checkpoint(Ctl *ctl, int count, char **arguments)
     int r;
 
     if (ctl->options.json != JSON_OFF)
-        return checkpoint_json(ctl, count, arguments);
+        return show_tree(ctl, "TakeCheckpoint", checkpoint_parameters(ctl, count, arguments),
+                         "checkpoint");
     progress_begin(&following.progress, ctl, "checkpoint");
     /* argv ends in a NULL, and so does what options_parse leaves of it. */
     r = holdfast_take_checkpoint(ctl->connection, count > 0 ? (const char *const *)arguments : NULL,

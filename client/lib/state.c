@@ -358,8 +358,8 @@ static int begin_list(HoldfastConnection *connection, const char *arena, const c
 }
 
 int holdfast_list(HoldfastConnection *connection, const char *arena, const char *prefix,
-                  const char *cursor, unsigned limit, unsigned flags,
-                  HoldfastItemFunction function, void *context, const char **ret_next)
+                  const char *cursor, unsigned limit, unsigned flags, HoldfastItemFunction function,
+                  void *context, const char **ret_next)
 {
     Listing listing = {
         .connection = connection, .flags = flags, .function = function, .context = context};

@@ -322,27 +322,6 @@ Test(client, a_timeout_gives_the_call_up_and_its_late_reply_is_dropped)
     fixture_end(&fixture);
 }
 
-Test(client, a_call_that_could_not_be_sent_whole_in_time_is_sent_before_the_next)
-{
-    Fixture fixture = fixture_make();
-    size_t size = 4 * MIB;
-    char *value = malloc(size);
-    uint64_t revision;
-
-    memset(value, '1', size);
-    holdfast_set_timeout(fixture.connection, 20000);
-    cr_assert_eq(holdfast_put(fixture.connection, "a", "k", 1, value, size, 0, NULL), -ETIMEDOUT);
-    cr_assert_eq(holdfast_delete(fixture.connection, "a", "k", 1, 0, &revision), -ETIMEDOUT);
-    say(&fixture, "{\"parameters\":{\"revision\":1}}");
-    say(&fixture, "{\"parameters\":{\"revision\":2}}");
-    say(&fixture, "{\"parameters\":{\"revision\":3}}");
-    /* Nobody reads, so the third cannot be sent either: what stands in its way goes out when
-     * somebody does. */
-    cr_assert_eq(holdfast_delete(fixture.connection, "a", "k", 1, 0, &revision), -ETIMEDOUT);
-    free(value);
-    fixture_end(&fixture);
-}
-
 /* --- the player in a thread */
 
 typedef struct Player {
@@ -399,6 +378,44 @@ static void read_to_nul(Fixture *fixture)
     do
         n = recv(fixture->peer, bytes, sizeof(bytes), 0);
     while (n > 0 && bytes[n - 1] != '\0');
+}
+
+static void play_late(Fixture *fixture)
+{
+    char reply[64];
+
+    for (int i = 1; i <= 3; i++) {
+        char *text = heard(fixture);
+        snprintf(reply, sizeof(reply), "{\"parameters\":{\"revision\":%d}}",
+                 strstr(text, i == 1   ? "io.holdfast.Put"
+                              : i == 2 ? "\"two\""
+                                       : "\"three\"") != NULL
+                     ? i
+                     : 99);
+        say(fixture, reply);
+        free(text);
+    }
+}
+
+Test(client, a_call_that_was_not_sent_whole_in_time_goes_out_before_the_next)
+{
+    Fixture fixture = fixture_make();
+    size_t size = MIB;
+    char *value = malloc(size);
+    Player player;
+    uint64_t revision;
+
+    memset(value, '1', size);
+    holdfast_set_timeout(fixture.connection, 20000);
+    cr_assert_eq(holdfast_put(fixture.connection, "a", "one", 3, value, size, 0, NULL), -ETIMEDOUT);
+    cr_assert_eq(holdfast_delete(fixture.connection, "a", "two", 3, 0, NULL), -ETIMEDOUT);
+    holdfast_set_timeout(fixture.connection, UINT64_MAX);
+    player_start(&player, &fixture, play_late);
+    cr_assert_eq(holdfast_delete(fixture.connection, "a", "three", 5, 0, &revision), 0);
+    cr_assert_eq(revision, 3);
+    pthread_join(player.thread, NULL);
+    free(value);
+    fixture_end(&fixture);
 }
 
 static void play_large(Fixture *fixture)
