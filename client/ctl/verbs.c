@@ -54,7 +54,8 @@ const Verb verbs[] = {
     {.name = "remove", .arguments = "ID", .help = "Delete a checkpoint",
      .minimum = 1, .maximum = 1, .run = verb_remove},
 
-    {.group = "Image Commands (no daemon needed)", .name = "image", .arguments = "verify|info|export FILE",
+    {.group = "Image Commands (no daemon needed)", .name = "image",
+     .arguments = "verify|info|export FILE",
      .help = "Check, describe or print an image",
      .minimum = 2, .maximum = 2, .options = OPTION_ARENA, .offline = true, .run = verb_image},
 
