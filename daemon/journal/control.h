@@ -27,11 +27,17 @@ typedef enum ControlHalfState {
 typedef struct ControlHalf {
     uint32_t state;
     uint32_t reserved;
-    uint64_t used;     /* bytes, batch header included, padding not */
-    uint64_t revision; /* of the last record in it */
-    uint64_t segment;  /* sealed: where it belongs */
+    uint64_t used;    /* bytes, batch header included, padding not */
+    uint64_t segment; /* sealed: where it belongs */
     uint64_t offset;
 } ControlHalf;
+
+typedef struct ControlPosition {
+    JournalMark written; /* where the next batch goes, and the last revision before it */
+    JournalMark left;    /* where the segment before that one ended */
+    JournalMark durable;
+    uint64_t chain; /* of the batch before written; 0: none in this segment */
+} ControlPosition;
 
 typedef struct ControlHeader {
     char magic[8];
@@ -39,13 +45,11 @@ typedef struct ControlHeader {
     uint32_t reserved;
     uint64_t half_bytes;
     Lineage lineage;
-    uint32_t adoptions;  /* since the last minute of service; counted by whoever adopts */
+    uint32_t adoptions;  /* without a minute of service between them; counted by whoever adopts */
     uint32_t clean_stop; /* the last process stopped as it should */
     uint32_t condemned;  /* the sync of the segment written to had failed */
-    uint32_t reserved2;
-    JournalMark written; /* where the next batch goes, and the last revision before it */
-    JournalMark durable;
-    uint64_t chain; /* of the batch before written */
+    uint32_t current;    /* which of the positions holds: the other one is being made */
+    ControlPosition position[2];
     ControlHalf half[2];
 } ControlHeader;
 static_assert(sizeof(ControlHeader) <= 4096, "page 0");
@@ -70,6 +74,20 @@ static inline uint8_t *control_half(Control *control, unsigned half)
 {
     return (uint8_t *)control->header + 4096 + half * control->header->half_bytes;
 }
+
+/* Where the journal is. */
+static inline const ControlPosition *control_position(const Control *control)
+{
+    return &control->header->position[control->header->current & 1];
+}
+
+/* Replaces the position in one store, so that no process ever finds half of one. */
+void control_set_position(Control *control, const ControlPosition *position);
+
+/* How many bytes of records the half that is filling holds, or that it is something else now. A
+ * record or a place that was stored before is there for whoever finds this. */
+void control_set_used(Control *control, unsigned half, uint64_t used);
+void control_set_state(Control *control, unsigned half, ControlHalfState state);
 
 /* True where a half holds records that the journal may not have. */
 bool control_pending(const Control *control);

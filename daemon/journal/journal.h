@@ -107,10 +107,13 @@ int journal_error(const Journal *journal);
  * NotDurable. 0: none. Known once the state is JOURNAL_CONDEMNED, and kept until the next
  * journal_heal takes effect. */
 uint64_t journal_failed_revision(const Journal *journal);
-/* A checkpoint of all arenas cut at revision (at least journal_failed_revision) is durable: the
- * journal begins anew behind it, in a fresh segment, and is OK once that is durable. Remembered
- * until there is such a segment. */
-void journal_heal(Journal *journal, uint64_t revision);
+/* True where an image cut at revision may be published: all before it is durable, or the journal
+ * has begun anew behind it (while condemned, it does so by itself, in a fresh segment), so that
+ * whatever becomes of the image the journal fits. */
+bool journal_covers(const Journal *journal, uint64_t revision);
+/* A checkpoint of all arenas cut at revision (at least journal_failed_revision) was published: the
+ * state is OK again. -EAGAIN: not journal_covers. Nothing to do when not condemned: 0. */
+int journal_heal(Journal *journal, uint64_t revision);
 
 /* --- segments */
 

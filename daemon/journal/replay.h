@@ -26,8 +26,8 @@ typedef struct ReplayDamage {
 } ReplayDamage;
 
 typedef struct ReplayOptions {
-    /* Every arena comes from an image of at least this revision: records up to it are not needed
-     * and may be missing. 0: all are needed. */
+    /* Every arena comes from an image that was cut at this revision or later: records up to it are
+     * not needed and may be missing. 0: all are needed. */
     uint64_t from_revision;
     /* The highest revision that an image or its name proves: a journal that ends before is damaged.
      */
@@ -45,13 +45,13 @@ typedef struct ReplayOptions {
 
 /* What was found; for journal_open. */
 typedef struct JournalPosition {
-    Lineage lineage;   /* random where there was no journal */
-    uint64_t segment;  /* sequence of the last segment that holds a batch; 0: there is none */
-    uint64_t end;      /* where its records end; what follows is cut off */
-    uint64_t revision; /* the last one that counts */
-    uint64_t highest;  /* the highest that anything proves to have been given, cut off or not: to
-                          count from */
-    uint64_t sequence_max; /* of all segments, unused ones too */
+    Lineage lineage;  /* random where there was no journal */
+    uint64_t segment; /* sequence of the last segment that holds a batch; 0: there is none */
+    uint64_t end;     /* where its records end; what follows is cut off */
+    /* The last one that counts; required_revision where there is no journal. */
+    uint64_t revision;
+    uint64_t highest; /* the highest that anything proves to have been given, cut off or not: to
+                         count from */
     JournalMark durable;
     bool clean;     /* the last stop was clean */
     bool condemned; /* a sync had failed and nothing healed it: read-only until a checkpoint */

@@ -99,8 +99,13 @@ int segment_make(const SegmentSpec *spec, int *ret_fd, uint64_t *ret_filled);
 /* Takes segments out of the journal: unlink, or keep as the spare file; each durable before the
  * next. Slow. */
 int segment_remove(int directory_fd, uint64_t sequence, uint64_t spare_bytes_max);
-/* Removes files that an interrupted segment_make left. */
+/* Removes what an interrupted segment_make left, and the spare file. */
 int segment_clean(int directory_fd);
+/* Keeps a segment beside the journal as <name>.damaged (with a number behind it where that name is
+ * taken). stays: under its own name too. Not durable until the directory is synced. */
+int segment_set_aside(int directory_fd, uint64_t sequence, bool stays);
+/* The sequences of all segments there, rising; by malloc. */
+int segment_list(int directory_fd, uint64_t **ret, size_t *ret_count);
 /* Fills [from, to) with zeros, in pieces. */
 int segment_fill(int fd, uint64_t from, uint64_t to);
 

@@ -1,0 +1,81 @@
+/* What journal.c (appending, committing), durability.c (syncs, their failure, healing) and
+ * journal-open.c (the beginning and the end) share; nobody else includes it. */
+#pragma once
+
+#include "journal/batch.h"
+#include "journal/journal.h"
+#include "journal/rotation.h"
+
+/* What a request to the sync thread was for. */
+typedef struct SyncNote {
+    int fd;
+    uint64_t salt;
+    JournalMark mark; /* durable when it succeeded */
+    bool restart;     /* the beginning anew behind a condemned segment */
+    bool close_fd;    /* the segment was left: nobody else has its descriptor */
+} SyncNote;
+
+struct Journal {
+    JournalOptions options;
+    Control *control;
+    Rotation rotation;
+    Sync *sync;
+
+    RecordWriter writer; /* over the half that is filling; capacity 0: closed */
+    unsigned filling;
+    uint64_t revision; /* of the last record appended */
+
+    ControlPosition position; /* as in the control memfd */
+    JournalMark submitted;    /* handed to the sync thread up to here */
+    SyncNote notes[SYNC_QUEUE_MAX];
+    unsigned notes_begin; /* index of the oldest, counted modulo */
+    unsigned notes_end;
+    bool want_sync;             /* whatever the policy */
+    uint64_t interval_deadline; /* UINT64_MAX: nothing waits for it */
+    bool unmarked;              /* the durable mark is newer than the mark sector */
+
+    JournalState state;
+    int error;
+    uint64_t failed_revision;
+    bool restart_pending; /* the fresh segment is being synced */
+    bool restart_durable; /* it is: the journal goes on there once it is healed */
+    uint64_t restart_retry;
+};
+
+/* --- journal.c */
+
+void journal_change(Journal *journal, JournalState state, int error);
+void journal_open_writer(Journal *journal);
+void journal_close_writer(Journal *journal);
+static inline bool journal_gathered(const Journal *journal)
+{
+    return journal->writer.used > sizeof(BatchHeader);
+}
+static inline bool journal_unsynced(const Journal *journal)
+{
+    return journal_mark_compare(&journal->position.written, &journal->submitted) > 0;
+}
+/* Changes to the ready segment: -EAGAIN where there is none or too many syncs are under way,
+ * -ENOMEM. */
+int journal_next_segment(Journal *journal);
+/* The same without having the one that is left synced. */
+int journal_leave_segment(Journal *journal);
+/* Writes a batch without records to the current segment, not through the control memfd. */
+int journal_write_empty(Journal *journal, uint32_t flags, uint64_t base_revision);
+/* A batch's header as it would go to the current place. */
+BatchHeader journal_batch_fields(const Journal *journal);
+/* The batch lies in the file: moves the place on. */
+void journal_advance(Journal *journal, const BatchHeader *batch);
+
+/* --- durability.c */
+
+/* Hands what is written to the sync thread; false: nothing to do, or the queue is full (then
+ * want_sync is set). */
+bool journal_submit(Journal *journal);
+/* The descriptor of a segment that was left: closed now, or when its syncs are done. */
+void journal_release(Journal *journal, int fd);
+void journal_condemn(Journal *journal, int fd, uint64_t salt, int error);
+/* While condemned: begins anew in a fresh segment as soon as there is one. */
+void journal_restart_turn(Journal *journal, uint64_t now);
+/* Writes the durable mark to its sector. */
+void journal_write_mark(Journal *journal);

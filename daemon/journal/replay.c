@@ -1,0 +1,518 @@
+/* Reading the journal back.
+ *
+ * Normal way: survey all segments; begin at the last one that nothing needed lies before; read
+ * batch after batch, from a segment to the one that names its end, until something does not check
+ * out. Then judge: look ahead for whatever proves that more was durable (marks, in this segment and
+ * later ones; segments that are missing; the revision that an image proves). Nothing does: the log
+ * ends here. Something does: damage. */
+#include "journal/replay.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "journal/batch.h"
+#include "journal/reader.h"
+#include "journal/survey.h"
+
+#define PROGRESS_BYTES (16 * MIB)
+
+/* How a step of reading ended, beside negative errnos. */
+enum {
+    READ_ON,
+    READ_STOP, /* something does not check out; replay->reason says what */
+    READ_NEXT, /* the next segment goes on here */
+};
+
+typedef struct Replay {
+    const ReplayOptions *options;
+    int directory_fd;
+    Survey survey;
+    Reader reader;
+    /* Where it is. */
+    size_t index;      /* segment */
+    ssize_t successor; /* the segment that goes on; -1: none */
+    uint64_t end;      /* of what checked out in this segment */
+    uint64_t chain;
+    uint64_t revision; /* the last one that checked out */
+    uint64_t highest;
+    uint64_t records;
+    JournalMark mark; /* the highest seen in batches */
+    const char *reason;
+    bool clean;
+    bool condemned;
+    bool restarted; /* in a segment that began anew; a record there proves that it was healed */
+    uint64_t ahead_bytes; /* batches found behind the end */
+    uint64_t read_before; /* bytes of the segments before this one */
+    uint64_t reported;
+    JournalPosition *position;
+} Replay;
+
+static int replay_stop(Replay *replay, const char *reason)
+{
+    replay->reason = reason;
+    return READ_STOP;
+}
+
+static const SurveyedSegment *replay_segment(const Replay *replay)
+{
+    return &replay->survey.segments[replay->index];
+}
+
+/* True where the next segment says that this one ends. Its word counts more than what lies there.
+ */
+static bool replay_at_next(const Replay *replay, uint64_t offset)
+{
+    return replay->successor >= 0 &&
+           replay->survey.segments[replay->successor].first.previous_end == offset;
+}
+
+static void replay_progress(Replay *replay, bool always)
+{
+    uint64_t done = replay->read_before + replay->end;
+    uint64_t total = 0;
+
+    if (replay->options->progress == NULL || (!always && done - replay->reported < PROGRESS_BYTES))
+        return;
+    replay->reported = done;
+    for (size_t i = 0; i < replay->survey.count; i++)
+        total += replay->survey.segments[i].size;
+    replay->options->progress(replay->options->context, MIN(done, total), total, replay->records);
+}
+
+static int replay_record(Replay *replay, const BatchHeader *batch, uint64_t offset, size_t left,
+                         size_t *ret_bytes)
+{
+    const void *data;
+    Record record;
+
+    int r = reader_get(&replay->reader, offset, MIN(left, sizeof(RecordHeader)), &data);
+    if (r < 0)
+        return r;
+    const RecordHeader *header = data;
+    size_t bytes = left < sizeof(*header) ? 0 : MAX(header->bytes, sizeof(*header));
+    if (bytes == 0 || bytes > left || bytes > RECORD_BYTES_MAX)
+        return replay_stop(replay, "a record's length makes no sense");
+    r = reader_get(&replay->reader, offset, bytes, &data);
+    if (r < 0)
+        return r;
+    if (!record_sealed(data, batch_record_seed(batch, offset)))
+        return replay_stop(replay, "a record's checksum does not match");
+    if (record_open(data, bytes, &record) < 0 || record.revision <= replay->revision ||
+        record.revision > batch->last_revision)
+        return replay_stop(replay, "a record makes no sense");
+
+    if (record.revision > replay->options->from_revision) {
+        r = replay->options->record(replay->options->context, &record);
+        if (r < 0)
+            return r;
+    }
+    replay->revision = ((const RecordHeader *)data)->revision;
+    replay->records++;
+    if (replay->restarted)
+        replay->condemned = false;
+    *ret_bytes = bytes;
+    return READ_ON;
+}
+
+static int replay_records(Replay *replay, const BatchHeader *batch)
+{
+    uint64_t at = batch->offset + sizeof(*batch);
+    uint64_t end = batch->offset + batch->bytes;
+    uint64_t count = 0;
+
+    while (at < end) {
+        size_t bytes;
+        if (replay_at_next(replay, at))
+            return READ_NEXT;
+        int r = replay_record(replay, batch, at, (size_t)(end - at), &bytes);
+        if (r == -ENODATA)
+            return replay_stop(replay, "the file ends in the middle of a batch");
+        if (r != READ_ON)
+            return r;
+        at += bytes;
+        count++;
+        replay->end = at;
+        replay_progress(replay, false);
+    }
+    if (replay_at_next(replay, at))
+        return READ_NEXT;
+    if (count != batch->records || replay->revision != batch->last_revision)
+        return replay_stop(replay, "a batch does not hold what it says");
+    return READ_ON;
+}
+
+static bool replay_follows(const Replay *replay, const BatchHeader *batch)
+{
+    bool first = batch->offset == SEGMENT_BATCHES_OFFSET;
+
+    return batch->chain == replay->chain && ((batch->flags & BATCH_FIRST) != 0) == first &&
+           batch->previous_revision == replay->revision &&
+           batch->base_revision >= batch->previous_revision &&
+           batch->last_revision >= batch->base_revision;
+}
+
+static int replay_batch(Replay *replay, uint64_t offset)
+{
+    const SurveyedSegment *segment = replay_segment(replay);
+    const void *data;
+    BatchHeader batch;
+
+    int r = reader_get(&replay->reader, offset, sizeof(batch), &data);
+    if (r == -ENODATA)
+        return replay_stop(replay, "the file ends");
+    if (r < 0)
+        return r;
+    memcpy(&batch, data, sizeof(batch));
+    if (!batch_valid(&batch, offset, segment->salt))
+        return replay_stop(replay, "there is no batch that checks out");
+    if (!replay_follows(replay, &batch))
+        return replay_stop(replay, "a batch does not follow the one before it");
+
+    if (journal_mark_compare(&batch.mark, &replay->mark) > 0)
+        replay->mark = batch.mark;
+    replay->highest = MAX(replay->highest, batch.last_revision);
+    replay->clean = false;
+    replay->revision = batch.base_revision;
+    replay->end = offset + sizeof(batch);
+    r = replay_records(replay, &batch);
+    if (r != READ_ON)
+        return r;
+    replay->end = batch_padded(offset + batch.bytes);
+    replay->chain = batch.checksum;
+    replay->clean = (batch.flags & BATCH_CLEAN) != 0;
+    return READ_ON;
+}
+
+static int replay_open_segment(Replay *replay)
+{
+    const SurveyedSegment *segment = replay_segment(replay);
+    char name[SEGMENT_NAME_MAX];
+
+    int fd = openat(replay->directory_fd, segment_name(segment->sequence, name),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int r = reader_set(&replay->reader, fd);
+    if (r < 0)
+        return r;
+    replay->chain = 0;
+    replay->end = SEGMENT_BATCHES_OFFSET;
+    replay->successor = survey_successor(&replay->survey, replay->index);
+    replay->restarted = segment->has_first && (segment->first.flags & BATCH_RESTART) != 0;
+    if (segment->mark_flags & MARK_CONDEMNED)
+        replay->condemned = true;
+    return 0;
+}
+
+/* All batches of a segment: READ_STOP or READ_NEXT. */
+static int replay_batches(Replay *replay)
+{
+    int r = replay_open_segment(replay);
+    if (r < 0)
+        return r;
+    do {
+        if (replay_at_next(replay, replay->end))
+            return READ_NEXT;
+        r = replay_batch(replay, replay->end);
+    } while (r == READ_ON);
+    return r;
+}
+
+/* From the first segment that is needed to the place where it ends. */
+static int replay_read(Replay *replay, size_t start)
+{
+    replay->index = start;
+    replay->revision = replay->survey.segments[start].first.previous_revision;
+    for (;;) {
+        int r = replay_batches(replay);
+        if (r != READ_NEXT)
+            return r < 0 ? r : 0;
+        const SurveyedSegment *next = &replay->survey.segments[replay->successor];
+        if (next->first.previous_revision != replay->revision) {
+            replay->reason = "the segment behind it follows another revision";
+            return 0;
+        }
+        JournalPosition *position = replay->position;
+        position->segments[replay->index].last_revision = replay->revision;
+        position->segments[replay->index].bytes = replay->end;
+        replay->read_before += replay_segment(replay)->size;
+        replay->index = (size_t)replay->successor;
+    }
+}
+
+/* Batches behind the end, and what they prove. Theirs is the salt of the segment, so they were
+ * written there, whatever became of what lies between. */
+static int replay_look_ahead(Replay *replay)
+{
+    const SurveyedSegment *segment = replay_segment(replay);
+    uint64_t offset = batch_padded(replay->end);
+    const void *data;
+    int r;
+
+    /* The batch that has just failed is among what is cut off. */
+    if (replay->end % SEGMENT_SECTOR != 0)
+        replay->ahead_bytes = offset - replay->end;
+    for (; (r = reader_get(&replay->reader, offset, sizeof(BatchHeader), &data)) == 0;
+         offset += SEGMENT_SECTOR) {
+        const BatchHeader *batch = data;
+        if (batch->magic != BATCH_MAGIC || !batch_valid(batch, offset, segment->salt))
+            continue;
+        if (journal_mark_compare(&batch->mark, &replay->mark) > 0)
+            replay->mark = batch->mark;
+        replay->highest = MAX(replay->highest, batch->last_revision);
+        replay->ahead_bytes += batch->bytes;
+    }
+    return r == -ENODATA ? 0 : r;
+}
+
+/* Whether anything was ever appended to a segment that began anew behind a condemned one: it must
+ * hold another batch behind the one that began it, or have a successor. */
+static int replay_restart_used(Replay *replay, size_t index, bool *ret)
+{
+    const SurveyedSegment *segment = &replay->survey.segments[index];
+    _cleanup_(closep) int fd = -1;
+    char name[SEGMENT_NAME_MAX];
+    BatchHeader second;
+
+    *ret = true;
+    if (survey_successor(&replay->survey, index) >= 0 || segment->first.records > 0)
+        return 0;
+    /* Its own mark would tell of a second batch that is damaged. */
+    uint64_t offset = SEGMENT_BATCHES_OFFSET + batch_padded(segment->first.bytes);
+    if (segment->mark.segment == segment->sequence && segment->mark.offset > offset)
+        return 0;
+    fd = openat(replay->directory_fd, segment_name(segment->sequence, name),
+                O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    int r = file_read_at(fd, &second, sizeof(second), offset);
+    if (r < 0 && r != -ENODATA)
+        return r;
+    *ret = r == 0 && batch_valid(&second, offset, segment->salt) &&
+           (second.records > 0 || (second.flags & BATCH_CLEAN) == 0);
+    return 0;
+}
+
+static int replay_damaged(const Replay *replay, uint64_t sequence, uint64_t offset,
+                          const char *reason, ReplayDamage *damage)
+{
+    segment_name(sequence, damage->file);
+    damage->offset = offset;
+    damage->last_revision = replay->revision;
+    snprintf(damage->reason, sizeof(damage->reason), "%s", reason);
+    return -EBADMSG;
+}
+
+/* Whether what lies behind the end was durable. 0: no; -EBADMSG: yes. */
+static int replay_judge(Replay *replay, ReplayDamage *damage)
+{
+    const SurveyedSegment *segment = replay_segment(replay);
+    JournalMark end = {.segment = segment->sequence, .offset = replay->end};
+    size_t last = replay->survey.count - 1;
+    uint64_t sequence;
+    bool missing;
+
+    int r = replay_look_ahead(replay);
+    if (r < 0)
+        return r;
+    /* A segment that began anew and was never used is as good as not there: see journal_covers. */
+    if (replay->successor >= 0 &&
+        (replay->survey.segments[replay->successor].first.flags & BATCH_RESTART)) {
+        bool used;
+        r = replay_restart_used(replay, (size_t)replay->successor, &used);
+        if (r < 0)
+            return r;
+        if (used)
+            return replay_damaged(replay, segment->sequence, replay->end,
+                                  "a sync had failed here; what follows is in images only, and "
+                                  "they are missing",
+                                  damage);
+        last = (size_t)replay->successor - 1;
+    }
+    JournalMark mark = survey_mark(&replay->survey, 0, last);
+    if (journal_mark_compare(&replay->mark, &mark) > 0)
+        mark = replay->mark;
+    replay->mark = mark;
+    replay->highest = MAX(replay->highest, mark.revision);
+    for (size_t i = replay->index + 1; i <= last; i++) {
+        if (!replay->survey.segments[i].has_first)
+            continue;
+        replay->highest = MAX(replay->highest, replay->survey.segments[i].first.last_revision);
+        replay->ahead_bytes += replay->survey.segments[i].first.bytes;
+    }
+
+    if (journal_mark_compare(&mark, &end) > 0)
+        return replay_damaged(replay, segment->sequence, replay->end, replay->reason, damage);
+    if (survey_broken(&replay->survey, replay->index, &sequence, &missing))
+        return replay_damaged(replay, sequence, 0,
+                              missing ? "it is missing" : "its header does not check out", damage);
+    if (replay->revision < replay->options->required_revision)
+        return replay_damaged(replay, segment->sequence, replay->end,
+                              "the journal ends before a revision that an image proves", damage);
+    return 0;
+}
+
+/* What is damaged and all behind it is kept under other names. stays: the first of them stays in
+ * place too, for what is good in it. */
+static int replay_set_aside(const Replay *replay, size_t first, bool stays)
+{
+    /* Newest first: there is no hole in the row at any time. */
+    for (size_t i = replay->survey.count; i > first; i--) {
+        int r = segment_set_aside(replay->directory_fd, replay->survey.segments[i - 1].sequence,
+                                  stays && i - 1 == first);
+        if (r < 0)
+            return r;
+        r = file_sync_directory(replay->directory_fd);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Last revisions and sizes of the segments that were not read. */
+static void replay_unread(Replay *replay, size_t start)
+{
+    JournalPosition *position = replay->position;
+
+    for (size_t i = 0; i < replay->survey.count; i++) {
+        const SurveyedSegment *segment = &replay->survey.segments[i];
+        ssize_t next = survey_successor(&replay->survey, i);
+        position->segments[i] = (ReplaySegment){
+            .sequence = segment->sequence,
+            .last_revision = replay->survey.segments[start].first.previous_revision,
+            .bytes = segment->size,
+        };
+        if (i < start && next >= 0) {
+            const BatchHeader *first = &replay->survey.segments[next].first;
+            position->segments[i].last_revision = first->previous_revision;
+            position->segments[i].bytes = first->previous_end;
+        }
+    }
+}
+
+static void replay_fill(Replay *replay)
+{
+    JournalPosition *position = replay->position;
+    const SurveyedSegment *segment = replay_segment(replay);
+    JournalMark end = {segment->sequence, replay->end, replay->revision};
+
+    position->segment = end.segment;
+    position->end = end.offset;
+    position->revision = end.revision;
+    position->segments[replay->index].last_revision = end.revision;
+    position->segments[replay->index].bytes = end.offset;
+    position->segment_count = replay->index + 1;
+    position->highest = MAX(MAX(replay->highest, end.revision), replay->options->required_revision);
+    position->condemned = replay->condemned;
+    position->durable = journal_mark_compare(&replay->mark, &end) < 0 ? replay->mark : end;
+    position->cut_off = replay->ahead_bytes > 0;
+    position->cut_off_bytes = replay->ahead_bytes;
+    position->clean = replay->clean && !position->cut_off;
+    position->records = replay->records;
+    replay_progress(replay, true);
+}
+
+/* There are segments, and none to begin with. */
+static int replay_no_start(Replay *replay, ReplayDamage *damage)
+{
+    const SurveyedSegment *first = &replay->survey.segments[0];
+    char reason[sizeof(damage->reason)];
+
+    replay->revision = replay->options->from_revision;
+    snprintf(reason, sizeof(reason), "%s",
+             !first->good        ? "its header does not check out"
+             : !first->has_first ? "its first batch does not check out"
+                                 : "segments before it are missing");
+    int r = replay_damaged(replay, first->sequence, 0, reason, damage);
+    if (!replay->options->cut)
+        return r;
+    r = replay_set_aside(replay, 0, false);
+    if (r < 0)
+        return r;
+    replay->position->revision =
+        MAX(replay->options->from_revision, replay->options->required_revision);
+    replay->position->highest = replay->position->revision;
+    replay->position->cut_off = true;
+    return 0;
+}
+
+static int replay_run(Replay *replay, ReplayDamage *damage)
+{
+    JournalPosition *position = replay->position;
+
+    position->lineage = replay->survey.lineage;
+    if (replay->survey.count == 0) {
+        position->revision = replay->options->required_revision;
+        position->highest = position->revision;
+        return 0;
+    }
+    ssize_t start = survey_start(&replay->survey, replay->options->from_revision);
+    if (start < 0)
+        return replay_no_start(replay, damage);
+    position->segments = calloc(replay->survey.count, sizeof(*position->segments));
+    if (position->segments == NULL)
+        return -ENOMEM;
+    replay_unread(replay, (size_t)start);
+    int r = replay_read(replay, (size_t)start);
+    if (r < 0)
+        return r;
+    r = replay_judge(replay, damage);
+    if (r == -EBADMSG && replay->options->cut) {
+        r = replay_set_aside(replay, replay->index, true);
+        replay->ahead_bytes = MAX(replay->ahead_bytes, 1);
+    }
+    if (r < 0)
+        return r;
+    replay_fill(replay);
+    return 0;
+}
+
+int journal_replay(int directory_fd, const ReplayOptions *options, JournalPosition *ret,
+                   ReplayDamage *damage)
+{
+    JournalPosition position = {0};
+    Replay replay = {
+        .options = options,
+        .directory_fd = directory_fd,
+        .reader.fd = -1,
+        .position = &position,
+    };
+
+    *damage = (ReplayDamage){0};
+    int r = survey_read(directory_fd, &replay.survey, damage);
+    if (r < 0)
+        return r;
+    r = replay_run(&replay, damage);
+    reader_deinit(&replay.reader);
+    survey_deinit(&replay.survey);
+    if (r < 0) {
+        journal_position_deinit(&position);
+        return r;
+    }
+    *ret = position;
+    return 0;
+}
+
+void journal_position_deinit(JournalPosition *position)
+{
+    free(position->segments);
+    *position = (JournalPosition){0};
+}
+
+int journal_read_lineage(int directory_fd, Lineage *ret)
+{
+    ReplayDamage damage;
+    Survey survey;
+
+    int r = survey_read(directory_fd, &survey, &damage);
+    if (r < 0)
+        return r;
+    r = -ENOENT;
+    for (size_t i = 0; i < survey.count && r < 0; i++)
+        if (survey.segments[i].good)
+            r = 0;
+    *ret = survey.lineage;
+    survey_deinit(&survey);
+    return r;
+}
