@@ -418,7 +418,9 @@ def _():
 @test("connections over the limits are told which, and the others are served")
 def _():
     with Daemon(options=QUIET + ["Server.ConnectionsMax=4"]) as daemon:
-        clients = [daemon.client() for _ in range(4)]
+        first = daemon.client()
+        eventually(lambda: first.call("GetStatus")["status"]["connections"] == 1, "the start's own connection is gone")
+        clients = [first] + [daemon.client() for _ in range(3)]
         for client in clients:
             client.call("GetStatus")
         with daemon.client() as fifth:
