@@ -477,7 +477,9 @@ int arena_prepare(Arena *arena, uint64_t revision)
 
 void arena_commit(Arena *arena)
 {
+    size_t freed = undo_freed_count(&arena->undo);
     undo_commit(arena);
+    compact_after(arena, freed);
     upkeep_populate(arena);
 }
 

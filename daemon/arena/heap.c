@@ -93,6 +93,16 @@ static int slabs_remove(Arena *arena, uint64_t page, unsigned class)
     return undo_set_u32(arena, slabs_offset(class), next);
 }
 
+int heap_slab_hide(Arena *arena, uint64_t page, unsigned class)
+{
+    return slabs_remove(arena, page, class);
+}
+
+int heap_slab_show(Arena *arena, uint64_t page, unsigned class)
+{
+    return slabs_add(arena, page, class);
+}
+
 /* --- slabs */
 
 static int count_blocks(Arena *arena, int64_t bytes, int64_t pages)

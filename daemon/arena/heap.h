@@ -21,6 +21,10 @@ int heap_free_run(Arena *arena, uint64_t page, uint64_t pages, uint8_t kind);
 /* Frees what was to be freed; the update's last step. */
 int heap_flush(Arena *arena);
 
+/* Takes a slab with room out of its list, so that no block is taken from it, and puts it back. */
+int heap_slab_hide(Arena *arena, uint64_t page, unsigned class);
+int heap_slab_show(Arena *arena, uint64_t page, unsigned class);
+
 /* The head of the slab that the block lies in, and its number there. */
 typedef struct HeapBlock {
     uint64_t head;

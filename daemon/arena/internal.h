@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arena/arena.h"
+#include "arena/compact.h"
 #include "arena/undo.h"
 
 typedef struct Upkeep Upkeep;
@@ -26,6 +27,7 @@ struct Arena {
     int fd;
     bool held; /* no hole may be punched */
     Undo undo;
+    Compact compact;
     Upkeep *upkeep;
     ArenaFault *fault;
 #ifdef HOLDFAST_GUARD

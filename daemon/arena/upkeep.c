@@ -25,6 +25,7 @@
 #endif
 
 #define AHEAD_PAGES_MAX (MIB / HOLDFAST_PAGE_BYTES)
+#define AHEAD_PAGES_MIN (64 * KIB / HOLDFAST_PAGE_BYTES)
 #define AHEAD_PAGES_INLINE (64 * KIB / HOLDFAST_PAGE_BYTES)
 #define TOUCH_BYTES (4 * MIB)
 #define PUNCH_PAGES_MAX (8 * MIB / HOLDFAST_PAGE_BYTES)
@@ -147,7 +148,7 @@ void upkeep_populate(Arena *arena)
     uint64_t mark = arena_header(arena)->counters.high_water_pages;
     uint64_t capacity = arena_header(arena)->counters.capacity_pages;
     uint64_t most = upkeep->housekeeper == NULL ? AHEAD_PAGES_INLINE : AHEAD_PAGES_MAX;
-    uint64_t want = MIN(most, mark / 4);
+    uint64_t want = MIN(most, MAX(mark / 64, AHEAD_PAGES_MIN));
     if (_likely_(upkeep->populated_pages >= mark + want || ahead->busy || ahead->broken ||
                  mark == upkeep->born_pages))
         return;
@@ -254,7 +255,7 @@ static void punch_start(Arena *arena, PunchTask *punch)
 {
     const HoldfastCounters *counters = &arena_header(arena)->counters;
     /* Some stays, so that steady churn does not give back what it takes again at once. */
-    uint64_t slack = MAX(PUNCH_SLACK_PAGES_MIN, counters->used_pages / 16);
+    uint64_t slack = MAX(PUNCH_SLACK_PAGES_MIN, counters->used_pages / 32);
     if (counters->resident_pages <= slack + slack / 8)
         return;
     undo_begin(arena);
@@ -273,6 +274,7 @@ void arena_upkeep(Arena *arena)
     if (arena->undo.open || arena->fault->found)
         return;
     upkeep_populate(arena);
+    compact_idle(arena);
     if (punch->busy || punch->broken)
         return;
     if (punch->count > 0)
