@@ -351,7 +351,7 @@ static bool mark_saved(ImageWriter *writer, uint32_t arena, uint32_t page)
 static int note_page(ImageWriter *writer, HoldfastImageBlock *block, uint32_t page)
 {
     HoldfastImageRun *run;
-    void *room;
+    void *room = NULL;
     int r;
 
     block->pages++;
@@ -416,7 +416,7 @@ static int write_block(ImageWriter *writer, HoldfastImageBlock *block)
     const char *data = writer->buffer;
     size_t bytes = (size_t)block->pages * HOLDFAST_PAGE_BYTES;
     size_t packed_bytes = pack(writer, bytes);
-    void *room;
+    void *room = NULL;
     int r;
 
     block->encoding = HOLDFAST_BLOCK_RAW;
