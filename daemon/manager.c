@@ -420,6 +420,9 @@ static void tell_failed(Manager *manager)
 
 static void end_turn(Manager *manager)
 {
+    /* In a turn without calls, too: what an idle daemon could give back would stay. */
+    if (!manager->turn_started)
+        store_turn(manager->store);
     if (manager->resume) {
         manager->resume = false;
         store_resume(manager->store);
