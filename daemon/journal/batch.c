@@ -45,7 +45,7 @@ int64_t batch_seal(void *data, size_t used, const BatchHeader *fields, uint64_t 
         return r;
     header.magic = BATCH_MAGIC;
     header.bytes = used;
-    memset(header.reserved, 0, sizeof(header.reserved));
+    header.reserved = 0;
     header.checksum = batch_checksum(&header, salt);
     memcpy(bytes, &header, sizeof(header));
 

@@ -19,7 +19,8 @@
 enum {
     BATCH_FIRST = 1 << 0, /* of its segment: previous_segment and previous_end count */
     BATCH_CLEAN = 1 << 1, /* the daemon stopped here as it should */
-    /* First batch behind a condemned segment: everything up to base_revision is in images. */
+    /* First batch behind a condemned segment: everything up to applied_revision is in images, and
+       perhaps only there. */
     BATCH_RESTART = 1 << 2,
 };
 
@@ -38,9 +39,10 @@ typedef struct BatchHeader {
     uint64_t previous_revision; /* of the last record before this batch */
     uint64_t
         base_revision; /* what this batch counts from; no record has a number between the two */
-    uint64_t last_revision; /* of its last record; base_revision where it has none */
-    JournalMark mark;       /* the newest durable mark when it was written */
-    uint64_t reserved[2];
+    uint64_t last_revision;    /* of its last record; base_revision where it has none */
+    JournalMark mark;          /* the newest durable mark when it was written */
+    uint64_t applied_revision; /* BATCH_RESTART */
+    uint64_t reserved;
 } BatchHeader;
 static_assert(sizeof(BatchHeader) == 128, "part of the format");
 

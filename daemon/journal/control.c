@@ -272,6 +272,7 @@ static int control_write_filling(Control *control, unsigned index, int directory
         fields.flags = BATCH_FIRST;
         fields.previous_segment = position.left.segment;
         fields.previous_end = position.left.offset;
+        fields.previous_revision = position.left.revision;
     }
     int r = control_write_half(control, index, directory_fd, &fields, position.written.segment);
     if (r < 0)

@@ -90,7 +90,7 @@ static void journal_synced(Journal *journal, const SyncNote *note)
     journal->position.durable = note->mark;
     journal->unmarked = true;
     control_set_position(journal->control, &journal->position);
-    if (journal_mark_compare(&note->mark, &journal->position.written) >= 0)
+    if (journal_mark_compare(&note->mark, &journal->sealed) >= 0)
         control_set_state(journal->control, other, CONTROL_EMPTY);
 }
 
@@ -101,6 +101,7 @@ static void journal_restarted(Journal *journal, int result)
     journal->restart_durable = result == 0;
     if (result < 0) {
         journal->rotation.condemned = journal->rotation.current.sequence;
+        journal->restart_failed = true;
         journal->restart_retry = clock_monotonic() + ROTATION_RETRY_USEC;
     }
 }
@@ -143,9 +144,9 @@ void journal_restart_turn(Journal *journal, uint64_t now)
         return;
     journal_empty_halves(journal);
     sync_reset(journal->sync);
-    uint64_t base = MAX(journal->failed_revision, journal->position.written.revision);
-    if (journal_write_empty(journal, BATCH_RESTART, base) < 0 ||
-        !journal_submit_note(journal, true)) {
+    journal->restart_failed = false;
+    if (journal_write_empty(journal, BATCH_RESTART) < 0 || !journal_submit_note(journal, true)) {
+        journal->restart_failed = true;
         journal->restart_retry = now + ROTATION_RETRY_USEC;
         return;
     }

@@ -27,6 +27,7 @@ struct Journal {
 
     ControlPosition position; /* as in the control memfd */
     JournalMark submitted;    /* handed to the sync thread up to here */
+    JournalMark sealed;       /* end of the batch in the half that is not filling */
     SyncNote notes[SYNC_QUEUE_MAX];
     unsigned notes_begin; /* index of the oldest, counted modulo */
     unsigned notes_end;
@@ -39,6 +40,7 @@ struct Journal {
     uint64_t failed_revision;
     bool restart_pending; /* the fresh segment is being synced */
     bool restart_durable; /* it is: the journal goes on there once it is healed */
+    bool restart_failed;  /* the current segment was to be the fresh one */
     uint64_t restart_retry;
 };
 
@@ -61,7 +63,7 @@ int journal_next_segment(Journal *journal);
 /* The same without having the one that is left synced. */
 int journal_leave_segment(Journal *journal);
 /* Writes a batch without records to the current segment, not through the control memfd. */
-int journal_write_empty(Journal *journal, uint32_t flags, uint64_t base_revision);
+int journal_write_empty(Journal *journal, uint32_t flags);
 /* A batch's header as it would go to the current place. */
 BatchHeader journal_batch_fields(const Journal *journal);
 /* The batch lies in the file: moves the place on. */

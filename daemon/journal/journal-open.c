@@ -164,9 +164,10 @@ static int open_journal(Journal *journal, const JournalPosition *position)
         return r;
     if (position->condemned && journal->state == JOURNAL_OK) {
         journal->rotation.condemned = position->segment;
-        journal->failed_revision = journal->revision;
         journal_change(journal, JOURNAL_CONDEMNED, -EIO);
     }
+    if (journal->state == JOURNAL_CONDEMNED)
+        journal->failed_revision = position->revision;
     if (journal->state == JOURNAL_OK) {
         r = open_begin(journal);
         if (r < 0)
@@ -199,6 +200,7 @@ int journal_open(const JournalOptions *options, Control *control, const JournalP
         free(journal);
         return r;
     }
+    journal->options.sync_operations = NULL; /* the sync thread has a copy, the original may go */
     rotation_turn(&journal->rotation, 0);
     *ret = journal;
     return 0;
@@ -234,7 +236,7 @@ static int close_flush(Journal *journal)
  * now on no byte of the journal can change unnoticed. */
 static int close_note(Journal *journal)
 {
-    int r = journal_write_empty(journal, BATCH_CLEAN, journal->position.written.revision);
+    int r = journal_write_empty(journal, BATCH_CLEAN);
     if (r < 0)
         return r;
     r = close_flush(journal);

@@ -98,6 +98,7 @@ BatchHeader journal_batch_fields(const Journal *journal)
         fields.flags = BATCH_FIRST;
         fields.previous_segment = position->left.segment;
         fields.previous_end = position->left.offset;
+        fields.previous_revision = position->left.revision;
     }
     return fields;
 }
@@ -116,14 +117,16 @@ void journal_advance(Journal *journal, const BatchHeader *batch)
     control_set_position(journal->control, &journal->position);
 }
 
-int journal_write_empty(Journal *journal, uint32_t flags, uint64_t base_revision)
+int journal_write_empty(Journal *journal, uint32_t flags)
 {
     uint8_t data[SEGMENT_SECTOR] __attribute__((aligned(8)));
     const OpenSegment *current = &journal->rotation.current;
     BatchHeader fields = journal_batch_fields(journal);
 
     fields.flags |= flags;
-    fields.base_revision = base_revision;
+    fields.base_revision = MAX(fields.base_revision, journal->revision);
+    if (flags & BATCH_RESTART)
+        fields.applied_revision = journal->failed_revision;
     int64_t padded = batch_seal(data, sizeof(BatchHeader), &fields, current->salt);
     if (padded < 0)
         return (int)padded;
@@ -139,7 +142,8 @@ int journal_leave_segment(Journal *journal)
 {
     Rotation *rotation = &journal->rotation;
     ControlPosition *position = &journal->position;
-    bool used = rotation->current.fd >= 0 && rotation->current.offset > SEGMENT_BATCHES_OFFSET;
+    bool used = rotation->current.fd >= 0 && rotation->current.offset > SEGMENT_BATCHES_OFFSET &&
+                !journal->restart_failed;
     int fd;
 
     if (!rotation_has_ready(rotation))
@@ -147,8 +151,8 @@ int journal_leave_segment(Journal *journal)
     int r = rotation_next(rotation, position->written.revision, &fd);
     if (r < 0)
         return r;
-    /* A segment that nothing was written to is not in the chain: the next one follows the one
-     * before it. */
+    /* A segment that nothing was written to, or that failed to begin anew, is not in the chain: the
+     * next one follows the one before it. */
     if (used)
         position->left = position->written;
     position->written.segment = rotation->current.sequence;
@@ -212,6 +216,7 @@ static int journal_write_gathered(Journal *journal)
         return r;
     }
     journal_advance(journal, &batch);
+    journal->sealed = journal->position.written;
 
     journal->filling = half ^ 1;
     journal->writer.used = sizeof(BatchHeader);

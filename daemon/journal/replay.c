@@ -233,6 +233,11 @@ static int replay_read(Replay *replay, size_t start)
             replay->reason = "the segment behind it follows another revision";
             return 0;
         }
+        if ((next->first.flags & BATCH_RESTART) != 0 &&
+            next->first.applied_revision > replay->revision) {
+            replay->reason = "the records behind it are in images only";
+            return 0;
+        }
         JournalPosition *position = replay->position;
         position->segments[replay->index].last_revision = replay->revision;
         position->segments[replay->index].bytes = replay->end;

@@ -193,7 +193,8 @@ static bool rotation_wants_fill(const Rotation *rotation)
 {
     const OpenSegment *current = &rotation->current;
 
-    return current->fd >= 0 && current->filled < rotation->segment_bytes_max &&
+    return current->fd >= 0 &&
+           MAX(current->filled, current->offset) < rotation->segment_bytes_max &&
            current->offset + rotation_step(rotation) / 2 > current->filled;
 }
 
@@ -205,7 +206,8 @@ static void rotation_fill(Rotation *rotation)
     fill->directory_fd = rotation->directory_fd;
     fill->sequence = current->sequence;
     fill->from = MAX(current->filled, current->offset);
-    fill->to = fill->from + rotation_step(rotation);
+    fill->to =
+        MIN(fill->from + rotation_step(rotation), ALIGN_UP(rotation->segment_bytes_max, 4 * KIB));
     fill->result = 0;
     atomic_store(&fill->state, FILL_QUEUED);
     housekeeper_submit(rotation->housekeeper, &fill->task);

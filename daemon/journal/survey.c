@@ -124,9 +124,8 @@ ssize_t survey_start(const Survey *survey, uint64_t from_revision)
         const BatchHeader *first = &segment->first;
         if (!segment->has_first)
             continue;
-        /* Behind a condemned segment the records up to the base are in images alone. */
         uint64_t needs =
-            first->flags & BATCH_RESTART ? first->base_revision : first->previous_revision;
+            first->flags & BATCH_RESTART ? first->applied_revision : first->previous_revision;
         if (needs <= from_revision)
             return (ssize_t)i - 1;
     }
