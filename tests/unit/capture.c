@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "checkpoint/sweep.h"
@@ -59,6 +60,13 @@ typedef struct Rig {
     uint64_t wrong;
     uint64_t rounds;
     sem_t start;
+    sem_t room; /* the child made some, or has finished */
+    /* The child lets some updates go by now and then, or a busy machine would run one thread at a
+     * time and hardly anything would be captured. */
+    sem_t paced;
+    _Atomic(int) pace;  /* updates that the child waits for */
+    _Atomic(bool) idle; /* no more updates come in this round */
+    unsigned turns;
     _Atomic(bool) finished;
     bool over;
     int result;
@@ -98,9 +106,29 @@ static int rig_put(void *context, uint32_t index, const uint32_t *pages, uint32_
     return 0;
 }
 
+static void rig_pace(Rig *rig)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 1000 * 1000;
+    if (until.tv_nsec >= 1000 * 1000 * 1000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000 * 1000 * 1000;
+    }
+    atomic_store(&rig->pace, 8);
+    while (sem_timedwait(&rig->paced, &until) < 0 && errno == EINTR)
+        ;
+}
+
 static void rig_turn(void *context, bool room)
 {
-    (void)context, (void)room;
+    Rig *rig = context;
+
+    if (room)
+        sem_post(&rig->room);
+    if (rig->turns++ % 2 == 0 && !atomic_load(&rig->idle))
+        rig_pace(rig);
 }
 
 static void rig_scanned(void *context)
@@ -119,6 +147,7 @@ static void *rig_child(void *context)
             return NULL;
         rig->result = sweep_run(rig->sweep, rig->buffer);
         atomic_store_explicit(&rig->finished, true, memory_order_release);
+        sem_post(&rig->room);
     }
 }
 
@@ -134,6 +163,15 @@ static void rig_change(Arena *arena, uint64_t page)
         atomic_store_explicit(&words[w], word, memory_order_relaxed);
 }
 
+/* Not longer than until the child makes room or has finished. */
+static void rig_sleep(Rig *rig)
+{
+    if (atomic_exchange(&rig->pace, 0) > 0)
+        sem_post(&rig->paced);
+    while (sem_wait(&rig->room) < 0)
+        ;
+}
+
 /* One update: a few pages that lie together, whole or not at all. False: there was no room. */
 static bool rig_update(Rig *rig)
 {
@@ -141,16 +179,24 @@ static bool rig_update(Rig *rig)
     Arena *arena = &rig->arenas[random % ARENAS];
     uint64_t first = (random >> 8) % arena->pages;
     uint64_t count = MIN(arena->pages - first, 1 + (random >> 40) % 3);
+    unsigned tries = 0;
     int r;
 
     while ((r = arena->barrier.change(arena->barrier.context, first, count)) == -EAGAIN) {
         if (atomic_load_explicit(&rig->finished, memory_order_acquire))
             return false;
-        sched_yield();
+        /* At first without sleeping, which is the closer race. */
+        if (tries++ < 5)
+            sched_yield();
+        else
+            rig_sleep(rig);
     }
     cr_assert_eq(r, 0);
     for (uint64_t page = first; page < first + count; page++)
         rig_change(arena, page);
+    if (atomic_load_explicit(&rig->pace, memory_order_relaxed) > 0 &&
+        atomic_fetch_sub(&rig->pace, 1) == 1)
+        sem_post(&rig->paced);
     return true;
 }
 
@@ -206,8 +252,9 @@ static void rig_round(Rig *rig)
     /* At times few updates, at times all that one can make, so that either way sees much. */
     budget = rig_random(rig) % (2 * ARENAS * rig->arenas[0].pages);
     while (!atomic_load_explicit(&rig->finished, memory_order_acquire)) {
+        atomic_store_explicit(&rig->idle, budget == 0, memory_order_relaxed);
         if (budget == 0)
-            sched_yield();
+            rig_sleep(rig);
         else if (rig_update(rig))
             budget--;
     }
@@ -258,6 +305,8 @@ static void run_checkpoints(uint64_t ring_pages, uint64_t arena_pages, uint64_t 
         rig_arena_init(&rig, &rig.arenas[i], arena_pages + 7 * i);
     rig.buffer = malloc((size_t)256 * HOLDFAST_PAGE_BYTES);
     sem_init(&rig.start, 0, 0);
+    sem_init(&rig.room, 0, 0);
+    sem_init(&rig.paced, 0, 0);
     cr_assert_eq(pthread_create(&child, NULL, rig_child, &rig), 0);
     each_way = each_way * EFFORT / 100;
     while (rig.wrong == 0 && (rig.captured < each_way || rig.scanned < each_way))
@@ -294,4 +343,133 @@ Test(capture, image_is_the_cut_with_a_ring_of_fifteen_pages)
 Test(capture, image_is_the_cut_with_a_ring_that_holds_all)
 {
     run_checkpoints(2048, 300, 400000);
+}
+
+/* --- one step at a time */
+
+typedef struct Steps {
+    Capture *capture;
+    Rig rig; /* for its arenas */
+} Steps;
+
+static void steps_init(Steps *steps, uint64_t ring_pages)
+{
+    *steps = (Steps){0};
+    cr_assert_eq(capture_new(ring_pages * SLOT_BYTES, &steps->rig.capture), 0);
+    steps->capture = steps->rig.capture;
+    for (size_t i = 0; i < ARENAS; i++)
+        rig_arena_init(&steps->rig, &steps->rig.arenas[i], 16);
+}
+
+/* Arms all arenas, of which the first cut_pages pages are to be saved. */
+static void steps_arm(Steps *steps, uint64_t cut_pages)
+{
+    CaptureCut cuts[ARENAS];
+
+    for (size_t i = 0; i < ARENAS; i++)
+        cuts[i] = (CaptureCut){.marks = steps->rig.arenas[i].marks, .pages = cut_pages};
+    cr_assert_eq(capture_arm(steps->capture, cuts, ARENAS), 0);
+}
+
+static int steps_change(Steps *steps, size_t index, uint64_t first, uint64_t count)
+{
+    const ArenaBarrier *barrier = &steps->rig.arenas[index].barrier;
+
+    return barrier->change(barrier->context, first, count);
+}
+
+static void steps_deinit(Steps *steps)
+{
+    capture_release(steps->capture);
+    for (size_t i = 0; i < ARENAS; i++)
+        rig_arena_deinit(&steps->rig.arenas[i]);
+    capture_free(steps->capture);
+}
+
+Test(capture, a_page_is_captured_once_and_only_where_the_image_needs_it)
+{
+    CapturedPage page;
+    Steps steps;
+
+    steps_init(&steps, 8);
+    cr_assert_eq(steps_change(&steps, 0, 0, 16), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 0, "not armed");
+    steps_arm(&steps, 10);
+    capture_child_scanned(steps.capture, 1, 5);
+    cr_assert_eq(steps_change(&steps, 1, 4, 2), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 1, "page 4 is saved already");
+    cr_assert_eq(steps_change(&steps, 1, 4, 2), 0);
+    cr_assert_eq(steps_change(&steps, 1, 10, 3), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 1);
+    cr_assert(capture_child_next(steps.capture, &page));
+    cr_assert_eq(page.arena, 1);
+    cr_assert_eq(page.page, 5);
+    capture_child_release(steps.capture);
+    cr_assert_not(capture_child_next(steps.capture, &page));
+    steps_deinit(&steps);
+}
+
+Test(capture, a_full_ring_refuses_and_the_child_tells_when_there_is_room)
+{
+    CapturedPage page;
+    Steps steps;
+
+    steps_init(&steps, 8);
+    steps_arm(&steps, 16);
+    cr_assert(capture_has_room(steps.capture));
+    cr_assert_eq(steps_change(&steps, 0, 0, 9), -EAGAIN);
+    cr_assert_not(capture_has_room(steps.capture));
+    cr_assert(capture_wanted(steps.capture));
+    cr_assert_not(capture_child_wanted(steps.capture), "nothing is free");
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert(capture_child_next(steps.capture, &page));
+        cr_assert_not(capture_child_wanted(steps.capture), "less than a quarter is free");
+        capture_child_release(steps.capture);
+    }
+    cr_assert_eq(capture_slots_freed(steps.capture), 2);
+    cr_assert(capture_child_wanted(steps.capture));
+    cr_assert_not(capture_child_wanted(steps.capture), "told once");
+    cr_assert_eq(steps_change(&steps, 0, 0, 9), 0, "what was captured stays captured");
+    cr_assert_eq(capture_pages_captured(steps.capture), 9);
+    steps_deinit(&steps);
+}
+
+Test(capture, nothing_is_captured_once_it_is_disarmed)
+{
+    CaptureCut cut;
+    Steps steps;
+
+    steps_init(&steps, 1);
+    cut = (CaptureCut){.marks = steps.rig.arenas[0].marks, .pages = 16};
+    steps_arm(&steps, 16);
+    cr_assert_eq(steps_change(&steps, 0, 0, 2), -EAGAIN);
+    capture_disarm(steps.capture);
+    cr_assert(capture_has_room(steps.capture));
+    cr_assert_eq(steps_change(&steps, 0, 0, 2), 0);
+    cr_assert_eq(capture_arm(steps.capture, &cut, 1), -EBUSY, "the child may read the ring");
+    capture_release(steps.capture);
+    cr_assert_eq(capture_arm(steps.capture, &cut, 1), 0);
+    cr_assert_eq(steps_change(&steps, 0, 0, 1), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 1, "a new epoch captures again");
+    steps_deinit(&steps);
+}
+
+Test(capture, marks_may_grow_and_go_while_armed)
+{
+    Steps steps;
+
+    steps_init(&steps, 64);
+    steps_arm(&steps, 16);
+    cr_assert_eq(steps_change(&steps, 2, 0, 4), 0);
+    cr_assert_eq(capture_marks_resize(steps.rig.arenas[2].marks, 4 * MIB), 0);
+    cr_assert_eq(steps_change(&steps, 2, 0, 16), 0);
+    cr_assert_eq(steps_change(&steps, 2, 4 * MIB - 1, 1), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 16);
+    steps.rig.arenas[1].marks = capture_marks_free(steps.rig.arenas[1].marks);
+    cr_assert_eq(steps_change(&steps, 0, 0, 1), 0);
+    cr_assert_gt(capture_memory_bytes(steps.capture), 0);
+    capture_disarm(steps.capture);
+    cr_assert_eq(steps_change(&steps, 0, 0, 16), 0);
+    cr_assert_eq(capture_pages_captured(steps.capture), 17);
+    steps_deinit(&steps);
 }

@@ -705,7 +705,7 @@ Test(job, a_failing_fork_is_reported_and_the_next_succeeds)
     /* The limit does not hold for root. */
     cr_assert_eq(fchown(rig.directory->fd, 65534, 65534), 0);
     if (geteuid() == 0)
-        cr_assert_eq(setresuid(65534, 65534, 0), 0);
+        cr_assert_eq(setresuid(65534, 65534, 65534), 0);
     prctl(PR_SET_DUMPABLE, 1); /* or the leak checker cannot look */
     getrlimit(RLIMIT_NPROC, &limit);
     none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
