@@ -429,7 +429,8 @@ static int replay_no_start(Replay *replay, ReplayDamage *damage)
              !first->good        ? "its header does not check out"
              : !first->has_first ? "its first batch does not check out"
                                  : "segments before it are missing");
-    int r = replay_damaged(replay, first->sequence, 0, reason, damage);
+    uint64_t offset = first->good ? SEGMENT_BATCHES_OFFSET : 0;
+    int r = replay_damaged(replay, first->sequence, offset, reason, damage);
     if (!replay->options->cut)
         return r;
     r = replay_set_aside(replay, 0, false);

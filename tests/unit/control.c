@@ -1,0 +1,288 @@
+/* Unit tests of journal/control: what a process that adopts finds is written out, and nothing there
+ * is trusted. */
+#include "journal/control.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "journal/batch.h"
+#include "lib/journals.h"
+
+static bool is_durable(const TestJournal *test)
+{
+    return journal_durable_revision(test->journal) == journal_revision(test->journal);
+}
+
+static bool is_ready_for_cut(const TestJournal *test)
+{
+    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
+}
+
+/* Another process's view of the memfd: a copy of its bytes, as of now, in a memfd that is like it.
+ */
+static int copy_memfd(const Control *control)
+{
+    int fd = memfd_create(CONTROL_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    cr_assert(eq(int, fchmod(fd, 0600), 0));
+    cr_assert(eq(int, ftruncate(fd, (off_t)control->size), 0));
+    /* What the halves hold in these tests lies at their beginnings. */
+    const uint8_t *map = (const uint8_t *)control->header;
+    const size_t part = 64 * KIB;
+    cr_assert(eq(sz, pwrite(fd, map, part, 0), part));
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t at = 4096 + i * control->header->half_bytes;
+        cr_assert(eq(sz, pwrite(fd, map + at, part, (off_t)at), part));
+    }
+    cr_assert(eq(int, fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL), 0));
+    return fd;
+}
+
+/* What a process does that starts after this one was killed: adopts, writes out, replays. */
+static void adopt(const TestJournal *test, TestJournal **ret_copy, int expected)
+{
+    TestJournal *copy = test_journal_copy(test);
+    Control *control = NULL;
+    Lineage lineage;
+
+    cr_assert(eq(int, control_adopt(copy_memfd(test->control), &control), 0));
+    cr_assert(eq(int, journal_read_lineage(copy->directory->fd, &lineage), 0));
+    int r = control_write_out(control, copy->directory->fd, &lineage);
+    cr_assert(eq(int, r, expected));
+    cr_assert(r < 0 || !control_pending(control));
+    control_free(control);
+    *ret_copy = copy;
+}
+
+static void expect_adopted(const TestJournal *test, uint64_t records)
+{
+    _cleanup_(test_journal_freep) TestJournal *copy = NULL;
+
+    adopt(test, &copy, 0);
+    cr_assert(eq(int, test_journal_replay(copy), 0), "%s", copy->damage.reason);
+    cr_assert(not(copy->wrong));
+    cr_assert(eq(u64, copy->records, records));
+    cr_assert(not(copy->position.cut_off));
+    test_journal_open(copy);
+    cr_assert(eq(int, test_journal_append(copy, 1, 100), 0));
+    cr_assert(eq(int, test_journal_close(copy, true), 0));
+    cr_assert(eq(int, test_journal_replay(copy), 0), "%s", copy->damage.reason);
+    cr_assert(eq(u64, copy->records, records + 1));
+}
+
+Test(control, what_gathers_is_written_out_by_whoever_adopts)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+
+    test_journal_open(test);
+    expect_adopted(test, 0);
+    cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
+    cr_assert(control_pending(test->control));
+    expect_adopted(test, 3);
+    journal_commit(test->journal);
+    expect_adopted(test, 3);
+    cr_assert(test_journal_until(test, is_durable));
+    cr_assert(not(control_pending(test->control)));
+    expect_adopted(test, 3);
+}
+
+Test(control, the_batch_under_way_comes_before_the_one_that_gathers)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+
+    test_journal_open(test);
+    atomic_store(&test->disk.held, true);
+    cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
+    journal_commit(test->journal);
+    cr_assert(eq(int, test_journal_append(test, 4, 100), 0));
+    expect_adopted(test, 7);
+}
+
+Test(control, a_record_that_was_not_finished_is_not_there)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    Identity identity = {0};
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    RecordWriter *writer = journal_writer(test->journal);
+    cr_assert(eq(int, record_begin(writer, 3, 0, &identity), 0));
+    cr_assert(eq(int, record_put(writer, BYTES_OF("key"), BYTES_OF("1")), 0));
+    expect_adopted(test, 2);
+    /* Finished, but not appended: still nothing. */
+    cr_assert(eq(int, record_end(writer, NULL), 0));
+    expect_adopted(test, 2);
+}
+
+Test(control, a_segment_that_was_changed_to_gets_its_first_batch)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+
+    test_journal_open(test);
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    journal_commit(test->journal);
+    cr_assert(journal_switch(test->journal));
+    expect_adopted(test, 2);
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    expect_adopted(test, 4);
+    cr_assert(test_journal_settle(test));
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    expect_adopted(test, 6);
+}
+
+/* Killed at any moment: the copy is taken by another thread of control, between any two
+ * instructions. */
+Test(control, a_process_killed_at_any_moment_leaves_whole_records)
+{
+    for (unsigned round = 0; round < 25; round++) {
+        _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+        _cleanup_(test_journal_freep) TestJournal *next = NULL;
+        Control *control;
+        Lineage lineage;
+        int fds[2];
+
+        cr_assert(eq(int, test_journal_replay(test), 0));
+        cr_assert(eq(int, control_new(&test->position.lineage, &control), 0));
+        cr_assert(eq(int, pipe(fds), 0));
+        pid_t pid = fork();
+        if (pid == 0) {
+            /* It inherits the descriptor, not the mapping, and makes threads of its own. */
+            Control *mine;
+            JournalOptions options = test->options;
+            options.changed = NULL;
+            if (control_adopt(control->fd, &mine) < 0 ||
+                housekeeper_new(&options.housekeeper) < 0 ||
+                journal_open(&options, mine, &test->position, &test->journal) < 0)
+                _exit(1);
+            for (;;) {
+                if (test_journal_append(test, 1 + round % 3, 200) == 0) {
+                    uint64_t revision = journal_revision(test->journal);
+                    if (write(fds[1], &revision, sizeof(revision)) < 0)
+                        _exit(2);
+                }
+                journal_commit(test->journal);
+                journal_reap(test->journal);
+            }
+        }
+        usleep(3000 + round * 700);
+        kill(pid, SIGKILL);
+        cr_assert(eq(int, waitpid(pid, NULL, 0), pid));
+        close(fds[1]);
+        uint64_t revision, appended = 0;
+        while (read(fds[0], &revision, sizeof(revision)) == sizeof(revision))
+            appended = revision;
+        close(fds[0]);
+
+        if (journal_read_lineage(test->directory->fd, &lineage) == 0) {
+            Control *adopted;
+            cr_assert(eq(int, control_adopt(dup(control->fd), &adopted), 0));
+            cr_assert(eq(int, control_write_out(adopted, test->directory->fd, &lineage), 0));
+            control_free(adopted);
+        }
+        cr_assert(eq(int, test_journal_replay(test), 0), "%s", test->damage.reason);
+        cr_assert(not(test->wrong));
+        /* All that was appended; and perhaps what was, but could not tell any more. */
+        cr_assert(ge(u64, test->last, appended));
+        cr_assert(le(u64, test->last, appended + 3));
+        control_free(control);
+    }
+}
+
+Test(control, another_lineage_is_refused_and_nothing_is_written)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    Lineage lineage = {.bytes = "another"};
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    cr_assert(eq(int, control_write_out(test->control, test->directory->fd, &lineage), -ESTALE));
+    cr_assert(control_pending(test->control));
+}
+
+Test(control, a_missing_segment_is_told)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    Lineage lineage;
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    cr_assert(eq(int, journal_read_lineage(test->directory->fd, &lineage), 0));
+    cr_assert(eq(int, unlinkat(test->directory->fd, "0000000001.journal", 0), 0));
+    cr_assert(eq(int, control_write_out(test->control, test->directory->fd, &lineage), -ENOENT));
+}
+
+Test(control, memfds_that_are_not_ours_are_refused)
+{
+    Lineage lineage = {0};
+    Control *control, *other;
+
+    cr_assert(eq(int, control_new(&lineage, &control), 0));
+    cr_assert(eq(int, fchmod(control->fd, 0660), 0));
+    cr_assert(eq(int, control_adopt(control->fd, &other), -EBADMSG),
+              "others could have changed it");
+    cr_assert(eq(int, fchmod(control->fd, 0600), 0));
+    if (geteuid() == 0) {
+        cr_assert(eq(int, fchown(control->fd, 12345, 0), 0));
+        cr_assert(eq(int, control_adopt(control->fd, &other), -EBADMSG));
+        cr_assert(eq(int, fchown(control->fd, 0, 0), 0));
+    }
+    cr_assert(eq(int, ftruncate(control->fd, (off_t)control->size + 4096), 0));
+    cr_assert(eq(int, control_adopt(control->fd, &other), -EBADMSG));
+    control_free(control);
+
+    int fd = memfd_create("plain", MFD_CLOEXEC);
+    cr_assert(eq(int, fchmod(fd, 0600), 0));
+    cr_assert(eq(int, control_adopt(fd, &other), -EBADMSG), "it could shrink under us");
+    close(fd);
+    fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    cr_assert(eq(int, control_adopt(fd, &other), -EBADMSG));
+    close(fd);
+}
+
+/* Every byte of the header and of the batches changed: refused, or written out and then judged by
+ * the journal's own checks; never a crash, never an access outside. */
+Test(control, whatever_the_bytes_are_nothing_is_touched_outside)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    unsigned adopted = 0;
+
+    test_journal_open(test);
+    atomic_store(&test->disk.held, true);
+    cr_assert(eq(int, test_journal_append(test, 1, 20), 0));
+    journal_commit(test->journal);
+    cr_assert(eq(int, test_journal_append(test, 1, 20), 0));
+    _cleanup_(test_journal_freep) TestJournal *copy = test_journal_copy(test);
+    Lineage lineage;
+    cr_assert(eq(int, journal_read_lineage(copy->directory->fd, &lineage), 0));
+
+    for (unsigned i = 0; i < sizeof(ControlHeader) + 2 * 256; i++) {
+        int fd = copy_memfd(test->control);
+        uint64_t half = test->control->header->half_bytes;
+        uint64_t at = i < sizeof(ControlHeader) ? i
+                      : i < sizeof(ControlHeader) + 256
+                          ? 4096 + i - sizeof(ControlHeader)
+                          : 4096 + half + i - sizeof(ControlHeader) - 256;
+        uint8_t byte;
+        cr_assert(eq(sz, pread(fd, &byte, 1, (off_t)at), 1));
+        byte ^= (uint8_t)(1u << i % 8);
+        cr_assert(eq(sz, pwrite(fd, &byte, 1, (off_t)at), 1));
+        Control *control;
+        int r = control_adopt(fd, &control);
+        if (r < 0) {
+            cr_assert(r == -EBADMSG || r == -EPROTONOSUPPORT);
+            close(fd);
+            continue;
+        }
+        adopted++;
+        r = control_write_out(control, copy->directory->fd, &lineage);
+        cr_assert(r == 0 || r == -EBADMSG || r == -ESTALE || r == -ENOENT || r == -EFBIG);
+        control_free(control);
+    }
+    cr_assert(gt(uint, adopted, 100));
+}
