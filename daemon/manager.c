@@ -95,6 +95,7 @@ static int new_objects(Manager *manager)
         r = capture_new(config->capture_bytes_max, &manager->capture);
     if (r < 0)
         return fail(EX_OSERR, "memory", r);
+    capture_set_housekeeper(manager->capture, manager->housekeeper);
     snprintf(images, sizeof(images), "%s/images", manager->options->state_directory);
     r = catalog_new(manager->images_fd, images, manager->housekeeper, &manager->catalog);
     if (r < 0)

@@ -288,11 +288,6 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
     if (r != 0)
         return r;
     r = capture_marks_resize(arena->marks, attributes->max_bytes / HOLDFAST_PAGE_BYTES);
-    if (r == -EBUSY) { /* a checkpoint is saving it: the marks are in use */
-        outcome->limit = "checkpoints";
-        outcome->maximum = 1;
-        return STORE_LIMIT;
-    }
     if (r < 0)
         return r;
     record = journal_writer(store->journal);
