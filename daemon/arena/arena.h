@@ -5,7 +5,8 @@
  *
  * An update happens whole or not at all. Before a page changes, the barrier is asked; where it has
  * no room the update is rolled back and the caller tries again later. The header's change counter
- * is odd from begin to commit. No pointer into an arena is kept over a change of it. */
+ * is odd from the first change to the commit. No pointer into an arena is kept over a change of it,
+ * a commit (which may move other entries together) or arena_upkeep. */
 #pragma once
 
 #include <holdfast/layout.h>
@@ -75,11 +76,12 @@ int arena_new(const ArenaContext *context, const char *name, const Identity *ide
 /* Takes over a memfd that holds an arena (adopted from an earlier process, or filled from an image)
  * and counts its generation up. Checks the header; -EBADMSG where it is none, -EPROTONOSUPPORT for
  * another layout version, -EBUSY where it was left in the middle of an update (read ret of
- * arena_peek for details). Owns fd on success only. */
+ * arena_peek for details), -ESTALE where it was dropped. Owns fd on success only. */
 int arena_open(const ArenaContext *context, int fd, Arena **ret);
 /* Unmaps and closes (through the housekeeper where there is one). NULL is fine. */
 Arena *arena_free(Arena *arena);
-/* Marks the header dropped, gives the pages back through the housekeeper, frees the object. */
+/* Marks the header dropped (not where the barrier has no room: the journal tells as well), gives
+ * the pages back through the housekeeper, frees the object. */
 void arena_drop(Arena *arena);
 
 void arena_set_barrier(Arena *arena, const ArenaBarrier *barrier);
