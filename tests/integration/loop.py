@@ -46,23 +46,38 @@ def named(told):
         return told
 
 
-@contextlib.contextmanager
-def watched(*options):
-    """A daemon and a client of it; at the end the loop's thread must not have made a slow call."""
+def preloaded_daemon(*options):
     need_preload()
     daemon = Daemon(options=QUIET + list(options), start=False)
-    path = os.path.join(daemon.directory, "slow-calls")
-    daemon.environment.update({"LD_PRELOAD": LIBRARY, "HOLDFAST_SLOW_CALLS": path})
+    daemon.environment.update({"LD_PRELOAD": LIBRARY, "HOLDFAST_SLOW_CALLS": told_by(daemon)})
     daemon.start()
     if LIBRARY not in read(f"/proc/{daemon.pid}/maps"):
         raise AssertionError("the library is not in the daemon")
-    before = len(read(path))
+    return daemon
+
+
+def told_by(daemon):
+    return os.path.join(daemon.directory, "slow-calls")
+
+
+@contextlib.contextmanager
+def no_slow_call(daemon):
+    """From here to the end of the block the daemon's loop makes no slow call. A client of it."""
+    before = len(read(told_by(daemon)))
     with daemon.client() as client:
-        yield daemon, client
+        yield client
         client.call("GetStatus")
-    told = read(path)[before:]
+    told = read(told_by(daemon))[before:]
     if told:
         raise AssertionError(f"slow calls in the loop's thread:\n{named(told)}")
+
+
+@contextlib.contextmanager
+def watched(*options):
+    """A daemon that makes no slow call while it serves, and a client of it."""
+    daemon = preloaded_daemon(*options)
+    with no_slow_call(daemon) as client:
+        yield daemon, client
     daemon.stop()
 
 
@@ -284,6 +299,39 @@ def _():
                     {"op": "put", "key": f"k{i}", "value": "z" * 100_000} for i in range(min(count, 80))])
                 client.call("TakeCheckpoint", label=str(number))
             eventually(lambda: len(os.listdir(daemon.path("journal"))) < segments, "segments are retired")
+
+
+@test("an index that grows and shrinks has no slow call in the loop's thread")
+def _():
+    with watched("Journal.Sync=never") as (_, client):
+        client.call("CreateArena", name="a", maxBytes=1 << 30)
+        for op in ("put", "delete"):
+            for begin in range(0, 600_000, 60_000):
+                client.call("Apply", arena="a", operations=[
+                    {"op": op, "key": f"k{i}"} for i in range(begin, begin + 60_000)])
+
+
+@test("what is left to be done after a recovery has no slow call in the loop's thread")
+def _():
+    daemon = preloaded_daemon("Checkpoint.Keep=1")
+    with daemon.client() as client:
+        fill(client, 60)
+        client.call("TakeCheckpoint")
+        fill(client, 60, "b")
+    daemon.kill()
+    # What a daemon that was killed may leave.
+    for name in (".left.tmp", "left.image.tmp"):
+        with open(daemon.path("images", name), "wb") as file:
+            file.truncate(MIB)
+    daemon.start()
+    with no_slow_call(daemon) as client:
+        for name in ("a", "b"):
+            equal(client.call("Get", arena=name, key="k1")["value"], "y" * 100_000)
+        client.call("TakeCheckpoint")
+        eventually(lambda: len(images(daemon)) == 1, "one image is left")
+        client.call("DropArena", name="b")
+        eventually(lambda: memory(daemon) < 110 * MIB, "the memory is given back")
+    daemon.stop()
 
 
 @test("reading the configuration again has no slow call in the loop's thread")
