@@ -56,6 +56,7 @@ typedef struct Manager {
     uint64_t failed_told; /* replies up to this revision were turned into NotDurable */
 
     /* triggers.c */
+    uint64_t recovered_revision; /* of the last update that came back at the start */
     uint64_t next_interval_usec; /* monotonic: when a checkpoint is due by the interval */
     uint64_t retry_usec;         /* monotonic: none by itself before */
     bool own_request;            /* one that the daemon asked for itself waits or runs */

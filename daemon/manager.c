@@ -179,6 +179,7 @@ static int recover(Manager *manager)
         recovery_deinit(&recovery);
         return r == -EBADMSG || r == -EPROTONOSUPPORT ? EX_DATAERR : EX_IOERR;
     }
+    manager->recovered_revision = recovery.position.revision;
     r = open_journal(manager, &recovery);
     manager->status.recovery = recovery_names[recovery.kind];
     manager->status.recovery_duration_usec = clock_monotonic() - begin;

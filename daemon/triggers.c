@@ -139,12 +139,12 @@ void triggers_retire_journal(Manager *manager)
 bool triggers_changed(const Manager *manager)
 {
     const Checkpoint *newest = catalog_newest(manager->catalog);
+    uint64_t last = store_updates(manager->store) > 0 ? store_revision(manager->store)
+                                                      : manager->recovered_revision;
 
     if (!newest)
         return store_count(manager->store) > 0;
-    return store_updates(manager->store) > 0 &&
-           (store_revision(manager->store) != newest->spec.revision ||
-            !covers_all(manager, newest));
+    return last > newest->spec.revision || !covers_all(manager, newest);
 }
 
 static void own_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
