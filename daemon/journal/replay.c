@@ -89,9 +89,9 @@ static int replay_record(Replay *replay, const BatchHeader *batch, uint64_t offs
     int r = reader_get(&replay->reader, offset, MIN(left, sizeof(RecordHeader)), &data);
     if (r < 0)
         return r;
-    const RecordHeader *header = data;
-    size_t bytes = left < sizeof(*header) ? 0 : MAX(header->bytes, sizeof(*header));
-    if (bytes == 0 || bytes > left || bytes > RECORD_BYTES_MAX)
+    /* Looks at the header alone, so it need not have the rest. */
+    size_t bytes = record_bytes(data, left);
+    if (bytes == 0)
         return replay_stop(replay, "a record's length makes no sense");
     r = reader_get(&replay->reader, offset, bytes, &data);
     if (r < 0)
@@ -449,7 +449,12 @@ static int replay_run(Replay *replay, ReplayDamage *damage)
 
     position->lineage = replay->survey.lineage;
     if (replay->survey.count == 0) {
-        position->revision = replay->options->required_revision;
+        replay->revision = replay->options->from_revision;
+        if (replay->revision < replay->options->required_revision && !replay->options->cut)
+            return replay_damaged(replay, 1, 0,
+                                  "there is no journal, and an image proves a later revision",
+                                  damage);
+        position->revision = MAX(replay->revision, replay->options->required_revision);
         position->highest = position->revision;
         return 0;
     }

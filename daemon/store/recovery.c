@@ -450,8 +450,11 @@ static int replay_journal(Run *run)
     };
     int r;
 
+    /* The image in use proves itself; only what comes from older ones needs the journal up to its
+     * cut. */
     if (run->table_revision >= replay.required_revision)
-        replay.required_revision = 0;
+        replay.required_revision =
+            run->from_revision < run->table_revision && !options->cut ? run->table_revision : 0;
     r = journal_replay(options->journal_directory_fd, &replay, &recovery->position, &damage);
     if (r == 0) {
         if (recovery->position.cut_off)
