@@ -48,7 +48,10 @@ static int survey_segment(int directory_fd, SurveyedSegment *segment, Lineage *r
     int r = file_size(fd, &segment->size);
     if (r < 0)
         return r;
-    r = segment_read_header(fd, segment->sequence, &header);
+    /* A segment never was that short: its name came after both sectors. */
+    r = segment->size < SEGMENT_BATCHES_OFFSET
+            ? -EBADMSG
+            : segment_read_header(fd, segment->sequence, &header);
     if (r == -EPROTONOSUPPORT)
         survey_version(&header, segment->sequence, damage);
     if (r == -EBADMSG)

@@ -110,25 +110,29 @@ static void make_value(char *value, size_t size, uint64_t revision)
         value[i] = (char)('a' + (revision + i) % 23);
 }
 
-static int check_record(void *context, Record *record)
+static bool record_right(Record *record)
 {
-    TestJournal *test = context;
+    static char value[VALUE_MAX];
     RecordOperation operation;
     char key[32];
-    static char value[VALUE_MAX];
 
     snprintf(key, sizeof(key), "key-%llu", (unsigned long long)(record->revision % 1000));
     if (!identity_equal(&record->identity, &test_identity) || record->operations != 1 ||
         !record_next_operation(record, &operation) || operation.kind != RECORD_PUT ||
         !bytes_equal(operation.key, bytes_of_text(key)) || operation.value.size > VALUE_MAX)
-        test->wrong = true;
+        return false;
     make_value(value, operation.value.size, record->revision);
-    if (memcmp(operation.value.data, value, operation.value.size) != 0)
+    return memcmp(operation.value.data, value, operation.value.size) == 0;
+}
+
+static int check_record(void *context, Record *record)
+{
+    TestJournal *test = context;
+
+    if (!record_right(record) || (test->records > 0 && record->revision <= test->last))
         test->wrong = true;
     if (test->records == 0)
         test->first = record->revision;
-    else if (record->revision <= test->last)
-        test->wrong = true;
     test->last = record->revision;
     test->records++;
     return 0;
