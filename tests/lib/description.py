@@ -1,7 +1,9 @@
-"""Reads a Varlink interface description, and holds calls and replies against it. Coverage remembers which members were seen.
+"""Reads a Varlink interface description, and holds calls and replies against it. Coverage remembers which members were
+seen.
 
-Members are named: "Get" a method, "Get(key)" a parameter of it, "Get->value" of its reply; "Arena.mode" a field of a type or an
-error; "Checkpoint.state=failed" a value of an enumeration; "NoSuchKey" an error. Fields count as seen when they are not null."""
+Members are named: "Get" a method, "Get(key)" a parameter of it, "Get->value" of its reply; "Arena.mode" a field of a type
+or an error; "Checkpoint.state=failed" a value of an enumeration; "NoSuchKey" an error. Fields count as seen when they are
+not null."""
 
 import re
 
