@@ -22,7 +22,7 @@
 
 /* So much is written before the kernel is told to begin moving it to the disk, so that the fsync at
  * the end finds little left to do. */
-#define FLUSH_BYTES (8 * MIB)
+#define FLUSH_BYTES (4 * MIB)
 #define ZSTD_LEVEL 1
 #define COLUMN_BYTES_MIN (64 * KIB)
 
@@ -58,6 +58,7 @@ struct ImageWriter {
     uint64_t pages;
     uint64_t offset;  /* where the file ends so far */
     uint64_t flushed; /* up to here write-back was begun */
+    uint64_t waited;  /* write-back is complete up to here */
 };
 
 static size_t head_bytes(const ImageWriter *writer)
@@ -281,22 +282,36 @@ uint64_t image_writer_bytes(const ImageWriter *writer)
 
 /* --- writing */
 
+/* sync_file_range of a part of the file. Where there is no such call (ESPIPE, EINVAL, ENOSYS) the
+ * fsync does it all. */
+static int flush_range(const ImageWriter *writer, uint64_t from, uint64_t to, unsigned flags)
+{
+    int r;
+
+    do {
+        r = sync_file_range(writer->fd, (off_t)from, (off_t)(to - from), flags);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == ENOMEM) ? -errno
+                                                                                            : 0;
+}
+
+/* Starts the write-back of each FLUSH_BYTES, and waits for the ones before: so the final fsync is
+ * short, and no more than twice that is ever queued at the disk, where a sync of the journal would
+ * have to wait behind it. */
 static int begin_write_back(ImageWriter *writer)
 {
     int r;
 
     if (writer->offset - writer->flushed < FLUSH_BYTES)
         return 0;
-    do {
-        r = sync_file_range(writer->fd, (off_t)writer->flushed,
-                            (off_t)(writer->offset - writer->flushed), SYNC_FILE_RANGE_WRITE);
-    } while (r < 0 && errno == EINTR);
-    /* Where there is no such call (sync_file_range(2): ESPIPE, EINVAL, ENOSYS) the fsync does it
-     * all. */
-    if (r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == ENOMEM))
-        return -errno;
+    r = flush_range(writer, writer->flushed, writer->offset, SYNC_FILE_RANGE_WRITE);
+    if (r == 0 && writer->flushed > writer->waited)
+        r = flush_range(writer, writer->waited, writer->flushed,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                            SYNC_FILE_RANGE_WAIT_AFTER);
+    writer->waited = writer->flushed;
     writer->flushed = writer->offset;
-    return 0;
+    return r;
 }
 
 static int append(ImageWriter *writer, const void *data, size_t bytes)
