@@ -218,8 +218,11 @@ static int restore_images(Run *run)
                          "cannot restore from the image %s: %s", newest->spec.id, log_errno(r));
             return r;
         }
+        /* What it promised to hold must come from elsewhere now. */
         forget_all(run);
         run->table_revision = 0;
+        run->from_revision = 0;
+        run->wanted_count = 0;
     }
 }
 
