@@ -1,0 +1,226 @@
+"""Damage: bytes of a small journal and of small images flipped, files cut off at every length, files missing. A start on
+that ends with 65 and a message that names the file and the place, or comes up with exactly the state that was; what lies
+behind the journal's durable mark nobody was promised, so there a start may also come up with the first of the updates.
+Never anything else.
+
+HOLDFAST_DAMAGES: how many places of each file, evenly spread; 0 is every one."""
+
+import os
+import random
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from daemon import REPORTS, Daemon, DaemonEnded, equal, run, test  # noqa: E402
+
+DAMAGES = int(os.environ.get("HOLDFAST_DAMAGES", "60"))
+OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.SegmentBytesMax=16M"]
+EX_DATAERR = 65
+
+
+def update(client, number):
+    """One update of a small state, of every kind in turn."""
+    key = f"k{number % 7}"
+    kind = number % 8
+    if kind == 0:
+        return client.call("CreateArena", name=f"arena{number}", maxBytes=1 << 20)
+    if kind == 1:
+        return client.call("Put", arena="a", key=key, value={"n": number, "text": "x" * number})
+    if kind == 2:
+        return client.call("Merge", arena="a", key=key, patch={"m": number})
+    if kind == 3:
+        return client.call("Apply", arena="a", operations=[{"op": "put", "key": f"p{i}", "value": number} for i in range(5)])
+    if kind == 4:
+        return client.call("Increment", arena="a", key="n", by=number)
+    if kind == 5:
+        return client.call("Delete", arena="a", key=f"p{number % 5}")
+    if kind == 6:
+        return client.call("ChangeArena", name=f"arena{number - 6}", maxBytes=2 << 20, mode=0o660)
+    return client.call("DropArena", name=f"arena{number - 7}") if number % 16 < 8 else \
+        client.call("Put", arena=f"arena{number - 7}", key=key, value=number)
+
+
+def state_of(client):
+    state = {}
+    for arena in client.call("ListArenas")["arenas"]:
+        name = arena["name"]
+        entries = [(entry["key"], repr(entry["value"]), entry["revision"])
+                   for page in client.call_more("List", arena=name) for entry in page["entries"]]
+        state[name] = (arena["maxBytes"], arena["mode"], arena["revision"], sorted(entries))
+    return state
+
+
+class Saved:
+    """What a daemon left behind when it was killed: the files, and the states that it went through."""
+
+    def __init__(self, sync, checkpoints_after=(), count=16, journal=True, retired=False):
+        """retired: with the segments that were retired, as if it had been killed before that."""
+        self.options = OPTIONS + [f"Journal.Sync={sync}"]
+        self.states, self.files = [{}], {}
+        daemon = Daemon(options=self.options)
+        with daemon.client() as client:
+            client.call("CreateArena", name="a", maxBytes=1 << 20)
+            self.states.append(state_of(client))
+            for number in range(count):
+                update(client, number)
+                self.states.append(state_of(client))
+                if number in checkpoints_after:
+                    if retired:
+                        self.read(daemon, "journal")
+                    client.call("TakeCheckpoint")
+        daemon.kill()
+        self.read(daemon, "images")
+        if journal:
+            self.read(daemon, "journal")
+        daemon.remove()
+        self.daemon = Daemon(options=self.options, start=False)
+
+    def read(self, daemon, folder):
+        for name in sorted(os.listdir(daemon.path(folder))):
+            if not name.endswith((".image", ".journal")):
+                continue
+            with open(daemon.path(folder, name), "rb") as file:
+                content = file.read()
+            self.files[folder, name] = (content.rstrip(b"\0"), len(content))
+
+    def names(self, folder):
+        return [name for name in self.files if name[0] == folder]
+
+    def lay_out(self, changed):
+        """The files again, except for what changed: (folder, name) -> (bytes, size), or None where it is missing."""
+        shutil.rmtree(self.daemon.state, ignore_errors=True)
+        for folder in ("images", "journal"):
+            os.makedirs(self.daemon.path(folder), mode=0o700)
+        os.chmod(self.daemon.state, 0o700)
+        for name, content in {**self.files, **changed}.items():
+            if content is not None:
+                with open(self.daemon.path(*name), "wb") as file:
+                    file.write(content[0])
+                    file.truncate(content[1])
+        if os.path.exists(self.daemon.log_path):
+            os.unlink(self.daemon.log_path)
+
+    def start(self, changed):
+        """The state that it comes up with, or None where it says that it cannot."""
+        self.lay_out(changed)
+        try:
+            self.daemon.start()
+        except DaemonEnded as ended:
+            equal(ended.status, EX_DATAERR, "the exit status")
+            return None
+        finally:
+            reports = [report for report in REPORTS if report in self.daemon.log()]
+            equal(reports, [], "reports")
+        with self.daemon.client() as client:
+            found = state_of(client)
+        self.daemon.kill()
+        return found
+
+    def judge(self, name, changed, what, prefix):
+        """Starts, and counts how it ended: whole, refused, or (where prefix) the number of updates there."""
+        try:
+            found = self.start(changed)
+            log = self.daemon.log()
+            if found is None:
+                # Where the journal does not go on, it is the file before that place that is named: which of the two is
+                # damaged cannot always be told.
+                named = name[1].removesuffix(".image") if name[0] == "images" else ".journal"
+                if named not in log or "offset" not in log:
+                    raise AssertionError("the message does not name the file and the place")
+                return "refused"
+            if found == self.states[-1]:
+                return "whole"
+            if prefix and found in self.states:
+                return "first updates"
+            raise AssertionError(f"a state that never was: {found}" if found not in self.states else
+                                 f"only {self.states.index(found)} of {len(self.states) - 1} updates are there")
+        except AssertionError as error:
+            raise AssertionError(f"{'/'.join(name)} {what}: {error}\n{self.daemon.log()[-3000:]}") from error
+
+    def campaign(self, name, prefix=False, allowed=("whole", "refused", "first updates")):
+        """Flips and truncations of one file."""
+        content, size = self.files[name]
+        outcomes = {}
+        for what, changed in list(flips(content, size)) + list(truncations(content)):
+            outcome = self.judge(name, {name: changed}, what, prefix)
+            if outcome not in allowed:
+                raise AssertionError(f"{'/'.join(name)} {what}: {outcome}\n{self.daemon.log()[-3000:]}")
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        # Where nothing else is left, a state that was taken away whole is a new one.
+        outcome = self.judge(name, {name: None}, "missing", prefix) if len(self.files) > 1 else "not tried"
+        print(f"# {'/'.join(name)}, {len(content)} bytes: {sum(outcomes.values())} damages: {outcomes}; missing: {outcome}")
+        return outcomes
+
+
+def places(end):
+    if DAMAGES == 0 or DAMAGES >= end:
+        return range(end)
+    step = end / DAMAGES
+    dice = random.Random(time.time_ns())
+    return sorted({int((number + dice.random()) * step) for number in range(DAMAGES)})
+
+
+def flips(content, size):
+    """One bit of every byte that is not zero from there to the end, and a few behind."""
+    for place in places(min(size, len(content) + 64)):
+        changed = bytearray(content.ljust(place + 1, b"\0"))
+        changed[place] ^= 1 << (place * 5 % 8)
+        yield f"with byte {place} flipped", (changed, size)
+
+
+def truncations(content):
+    for place in places(len(content)):
+        yield f"cut off at {place}", (content[:place], place)
+
+
+@test("a journal that is durable: what is damaged is refused, or harmless")
+def _():
+    saved = Saved("always")
+    equal(saved.start({}), saved.states[-1], "the state without damage")
+    for name in saved.names("journal"):
+        saved.campaign(name)
+
+
+@test("a journal that is not durable: what is damaged ends it, or is refused")
+def _():
+    saved = Saved("never")
+    equal(saved.start({}), saved.states[-1], "the state without damage")
+    for name in saved.names("journal"):
+        outcomes = saved.campaign(name, prefix=True)
+        if saved.files[name][0] and len(outcomes) < 2:
+            raise AssertionError(f"only {outcomes}")
+
+
+@test("an image with an older one and their journal: whatever is damaged in either, the state is whole")
+def _():
+    saved = Saved("always", checkpoints_after=(4, 10))
+    equal(len(saved.names("images")), 2, "images")
+    for name in saved.names("images"):
+        saved.campaign(name, allowed=("whole",))
+
+
+@test("an image whose journal is still there from its beginning: whatever is damaged in it, the state is whole")
+def _():
+    saved = Saved("always", checkpoints_after=(10,), retired=True)
+    [name] = saved.names("images")
+    saved.campaign(name, allowed=("whole",))
+
+
+@test("the journal behind images: what is damaged and needed is refused")
+def _():
+    saved = Saved("always", checkpoints_after=(4, 10))
+    for name in saved.names("journal"):
+        saved.campaign(name)
+
+
+@test("an image alone: what is damaged is refused, or harmless")
+def _():
+    saved = Saved("always", checkpoints_after=(15,), journal=False)
+    [name] = saved.names("images")
+    outcomes = saved.campaign(name)
+    if not outcomes.get("refused"):
+        raise AssertionError(f"only {outcomes}")
+
+
+run()
