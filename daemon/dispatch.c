@@ -133,8 +133,11 @@ static void handle_bad(void *context, Buffer *out, char terminator, const char *
 static void handle_not_durable(void *context, Buffer *out, char terminator, uint64_t revision)
 {
     const Manager *manager = context;
+    /* In the words of the status. */
+    const char *reason = store_reason(manager->store);
 
-    methods_not_durable(out, terminator, revision, log_errno(journal_error(manager->journal)));
+    methods_not_durable(out, terminator, revision,
+                        reason ? reason : log_errno(journal_error(manager->journal)));
 }
 
 ServerHandler dispatch_handler(Manager *manager)
