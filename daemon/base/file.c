@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -108,12 +109,32 @@ int file_sync_directory(int directory_fd)
     return 0;
 }
 
+/* Makes the name of path durable in the directory that holds it. */
+static int sync_parent(const char *path)
+{
+    _cleanup_(closep) int fd = -1;
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (!slash)
+        memcpy(parent, ".", 2);
+    else if (slash == path)
+        memcpy(parent, "/", 2);
+    else
+        (void)snprintf(parent, sizeof(parent), "%.*s", (int)(slash - path), path);
+    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    return file_sync_directory(fd);
+}
+
+/* 1: made; 0: it was there. */
 static int make_directory(const char *path, mode_t mode)
 {
     struct stat status;
 
     if (mkdir(path, mode) == 0)
-        return 0;
+        return 1;
     if (errno != EEXIST)
         return -errno;
     if (stat(path, &status) < 0)
@@ -125,7 +146,7 @@ int file_make_directories(const char *path, mode_t mode)
 {
     char prefix[PATH_MAX];
     size_t length = strlen(path);
-    int r;
+    int r, made;
 
     if (length == 0)
         return -ENOENT;
@@ -142,9 +163,20 @@ int file_make_directories(const char *path, mode_t mode)
         /* A parent that exists may lie where we must not write, or on a read-only file system. */
         if (r < 0 && access(prefix, F_OK) < 0)
             return r;
+        if (r > 0) {
+            r = sync_parent(prefix);
+            if (r < 0)
+                return r;
+        }
         prefix[i] = '/';
     }
-    return make_directory(prefix, mode);
+    made = make_directory(prefix, mode);
+    if (made < 0)
+        return made;
+    /* Where it was there, too: whoever made it may have died before this. It may then lie where we
+     * must not read, which is no reason to refuse it. */
+    r = sync_parent(prefix);
+    return made == 0 && r == -EACCES ? 0 : r;
 }
 
 int file_size(int fd, uint64_t *ret)

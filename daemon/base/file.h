@@ -21,7 +21,8 @@ int file_memfd(const char *name, uint64_t size, int *ret_fd);
 int file_lock(int fd);
 /* fsync of the directory itself, so that names in it are durable. */
 int file_sync_directory(int directory_fd);
-/* Makes path and its parents where they are missing; the last one with mode. */
+/* Makes path and its parents where they are missing, the last one with mode, and their names
+ * durable. */
 int file_make_directories(const char *path, mode_t mode);
 /* Size of the file in bytes. */
 int file_size(int fd, uint64_t *ret);
