@@ -23,23 +23,26 @@ def merged(target, patch):
 
 @dataclass
 class Update:
-    """entries: key -> value, or None where it is deleted; attributes: of an arena that is created or changed."""
+    """entries: key -> value, or Deleted; attributes: of an arena that is created or changed. Creating and dropping tell
+    no revision: number_gaps finds it."""
     sent: int
+    kind: str  # of the method
     arena: str
     entries: dict = field(default_factory=dict)
     attributes: dict = None
-    generation: int = 0  # of an arena's name: counts those that had it; creates one where the name has an older one
     acknowledged: int = NEVER
-    revision: int = 0
+    revision: int = 0  # 0: it never happened
 
 
-@dataclass
-class Drop:
-    """Has a revision that nobody is told."""
-    sent: int
-    arena: str
-    generation: int
-    acknowledged: int = NEVER
+def number_gaps(updates, unnumbered):
+    """Gives the updates whose revision nobody was told the numbers that are missing among the others of one run of the
+    daemon. unnumbered: in the order in which they happened."""
+    known = {update.revision for update in updates if update.revision}
+    gaps = [revision for revision in range(min(known), max(known)) if revision not in known]
+    if len(gaps) != len(unnumbered):
+        raise AssertionError(f"{len(gaps)} revisions are missing for {len(unnumbered)} updates")
+    for update, revision in zip(unnumbered, gaps):
+        update.revision = revision
 
 
 class Deleted:
@@ -51,11 +54,14 @@ class State:
         self.arenas = {}
 
     def apply(self, update):
-        arena = self.arenas.get(update.arena)
-        if arena is None or arena["generation"] < update.generation:
-            arena = self.arenas[update.arena] = {"generation": update.generation, "entries": {}}
-        if update.attributes:
-            arena.update(update.attributes)
+        if update.kind == "DropArena":
+            del self.arenas[update.arena]
+            return
+        if update.kind == "CreateArena":
+            self.arenas[update.arena] = {"entries": {}, "revision": 0, **update.attributes}
+            return
+        arena = self.arenas[update.arena]
+        arena.update(update.attributes or {})
         arena["revision"] = update.revision
         for key, value in update.entries.items():
             if value is Deleted:
@@ -67,9 +73,8 @@ class State:
 class Oracle:
     """For positions that rise from call to call."""
 
-    def __init__(self, updates, drops):
+    def __init__(self, updates):
         self.updates = sorted((update for update in updates if update.revision), key=lambda update: update.revision)
-        self.drops = {(drop.arena, drop.generation): drop for drop in drops}
         self.state = State()
         self.count = 0  # updates that the state holds
         # At or behind which update the newest that was acknowledged by a position stands.
@@ -90,7 +95,7 @@ class Oracle:
         """None where found (as of read_state) may be there after a cut at the position; else what is wrong, and how
         many updates that were not acknowledged are there."""
         self.advance(position)
-        first = self._compare(self.state, found, position)
+        first = compare(self.state, found)
         if first is None:
             return None, 0
         state = None
@@ -99,22 +104,17 @@ class Oracle:
                 break
             state = state or copy.deepcopy(self.state)
             state.apply(update)
-            if self._compare(state, found, position) is None:
+            if compare(state, found) is None:
                 return None, number
         return first, 0
 
-    def _compare(self, state, found, position):
-        for name in state.arenas.keys() | found.keys():
-            expected = state.arenas.get(name)
-            drop = self.drops.get((name, expected["generation"])) if expected else None
-            if drop and drop.acknowledged <= position:
-                expected = None
-            elif drop and drop.sent <= position and name not in found:
-                continue
-            wrong = compare_arena(name, expected, found.get(name))
-            if wrong:
-                return wrong
-        return None
+
+def compare(state, found):
+    for name in state.arenas.keys() | found.keys():
+        wrong = compare_arena(name, state.arenas.get(name), found.get(name))
+        if wrong:
+            return wrong
+    return None
 
 
 def compare_arena(name, expected, found):

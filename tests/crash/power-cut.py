@@ -1,0 +1,587 @@
+"""The power is cut, again and again: with Sync=always no acknowledged update is missing after it, and none is there in
+part.
+
+One workload runs on a daemon whose calls on the state directory are recorded (tests/lib/record-disk.c): clients with
+every kind of update, checkpoints, kills and restarts. Then, for places in the record chosen by dice, states of the disk
+are built in which whatever no sync had covered is there, missing, torn or out of order (tests/lib/disk.py), and a daemon
+starts on each. In a third of those with two images or more, a byte of the newest is changed.
+
+$HOLDFAST_POWER_CUTS: how many states (300; by hand 10000). $HOLDFAST_POWER_KEEP: a directory that takes the record and
+each state that failed."""
+
+import atexit
+import bisect
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import daemon as daemons  # noqa: E402
+from daemon import Daemon, DaemonEnded, Skip, VarlinkError, eventually, run, test  # noqa: E402
+from disk import Directory, Disk, RENAME, SYNC_BEGIN, SYNC_END, WRITE, ZEROS, File  # noqa: E402
+from disk import entries, read_tree, write_tree  # noqa: E402
+from updates import Deleted, Oracle, Update, merged, number_gaps, read_state  # noqa: E402
+
+CUTS = int(os.environ.get("HOLDFAST_POWER_CUTS", "300"))
+KEEP = os.environ.get("HOLDFAST_POWER_KEEP")
+LIBRARY = os.environ.get("HOLDFAST_RECORD_LIBRARY")
+PROCESSES = 2
+OPTIONS = ["Journal.Sync=always", "Journal.SegmentBytesMax=1M", "Checkpoint.Keep=2", "Checkpoint.IntervalSec=0",
+           "Checkpoint.AtStop=no", "Checkpoint.CaptureBytesMax=256K"]
+CLIENTS = 5
+ROUNDS = 6
+UPDATES_PER_ROUND = 60
+SHARED = ("left", "right")
+MAX_BYTES = 8 << 20
+KILL = signal.SIGRTMIN + 5  # between two entries of the record
+
+
+def scratch():
+    """Where states are built: in memory, where there is room, since only the daemon's logic is looked at."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+# --- the workload
+
+
+class Worker:
+    """A client with keys of its own, so that it knows what each of its updates gives."""
+
+    def __init__(self, workload, number):
+        self.workload = workload
+        self.number = number
+        self.dice = random.Random(f"{workload.seed} {number}")
+        self.values = {name: {} for name in SHARED}
+        self.serial = 0
+        self.temporary = f"t{number}"
+        self.in_temporary = False
+        self.client = None
+        self.pending = None
+
+    def key(self):
+        return f"{self.number}.{self.dice.randrange(12)}"
+
+    def text(self):
+        size = self.dice.choice((10, 100, 500, 3000)) if self.dice.random() < 0.97 else 60_000
+        return f"{self.dice.random()}".ljust(size, "x")
+
+    def document(self):
+        return {"n": self.dice.randrange(1000), "inner": {"text": self.text(), "null": None}, "list": [1, 2.5, "x"]}
+
+    def update(self, method, arena, changed, attributes=None, /, **fields):
+        """One call, and its place in the order of things. changed: key -> value."""
+        update = Update(self.workload.position(), method, arena, dict(changed), attributes)
+        self.pending = update
+        self.workload.updates.append(update)
+        answer = self.client.call(method, fields)
+        update.acknowledged = self.workload.position()
+        self.pending = None
+        if method in ("CreateArena", "DropArena"):
+            self.workload.unnumbered.append(update)
+            return
+        update.revision = answer["arena"]["revision"] if "arena" in answer else answer["revision"]
+        self.remember(update)
+
+    def remember(self, update):
+        if update.arena in self.values:
+            for key, value in update.entries.items():
+                self.values[update.arena][key] = value
+
+    def value(self, arena, key):
+        return self.values[arena].get(key, Deleted)
+
+    # Every kind of update
+
+    def put(self):
+        arena, key, value = self.dice.choice(SHARED), self.key(), self.document()
+        self.update("Put", arena, {key: value}, arena=arena, key=key, value=value)
+
+    def delete(self):
+        arena, key = self.dice.choice(SHARED), self.key()
+        if self.value(arena, key) is Deleted:
+            return self.put()
+        return self.update("Delete", arena, {key: Deleted}, arena=arena, key=key)
+
+    def merge(self):
+        arena, key = self.dice.choice(SHARED), self.key()
+        patch = {"merged": self.serial, "inner": {"text": None, "more": self.text()}, "n": None}
+        before = self.value(arena, key)
+        value = merged(None if before is Deleted else before, patch)
+        self.update("Merge", arena, {key: value}, arena=arena, key=key, patch=patch)
+
+    def increment(self):
+        arena, key, by = self.dice.choice(SHARED), f"count.{self.number}", self.dice.randrange(1, 9)
+        before = self.value(arena, key)
+        value = by + (0 if before is Deleted else before)
+        self.update("Increment", arena, {key: value}, arena=arena, key=key, by=by)
+
+    def apply(self):
+        arena = self.dice.choice(SHARED)
+        operations, changed = [], {}
+        for _ in range(self.dice.choice((2, 3, 12))):
+            key = self.key()
+            if changed.get(key, self.value(arena, key)) is not Deleted and self.dice.random() < 0.3:
+                operations.append({"op": "delete", "key": key})
+                changed[key] = Deleted
+            else:
+                changed[key] = self.document()
+                operations.append({"op": "put", "key": key, "value": changed[key]})
+        self.update("Apply", arena, changed, arena=arena, operations=operations)
+
+    def arena(self):
+        """Creates, fills, changes and drops an arena whose name comes again."""
+        name = self.temporary
+        if not self.in_temporary:
+            with self.workload.unnumbered_lock:
+                self.update("CreateArena", name, {}, {"maxBytes": MAX_BYTES, "mode": 0o600}, name=name,
+                            maxBytes=MAX_BYTES)
+            self.in_temporary = True
+        elif self.dice.random() < 0.4:
+            key, value = self.key(), self.document()
+            self.update("Put", name, {key: value}, arena=name, key=key, value=value)
+        elif self.dice.random() < 0.4:
+            attributes = {"maxBytes": MAX_BYTES + 4096 * self.dice.randrange(64), "mode": 0o640}
+            self.update("ChangeArena", name, {}, attributes, name=name, **attributes)
+        else:
+            with self.workload.unnumbered_lock:
+                self.update("DropArena", name, {}, name=name)
+            self.in_temporary = False
+
+    def last_words(self):
+        """What can be looked up afterwards: it may be cut short by a kill."""
+        self.serial += 1
+        key = f"serial.{self.number}"
+        self.update("Put", "left", {key: self.serial}, arena="left", key=key, value=self.serial)
+
+    # A round
+
+    def run(self, client):
+        kinds = (self.put, self.delete, self.merge, self.increment, self.apply, self.arena)
+        weights = (5, 2, 3, 3, 3, 4)
+        self.client = client
+        with client:
+            for _ in range(UPDATES_PER_ROUND):
+                self.dice.choices(kinds, weights)[0]()
+            self.last_words()
+            self.workload.arrived()
+            try:
+                while not self.workload.over.is_set():
+                    self.last_words()
+                    time.sleep(0.001)
+            except (EOFError, ConnectionError):
+                pass
+
+    def settle(self, client):
+        """After a kill: did the last one happen?"""
+        update, self.pending = self.pending, None
+        if update is None:
+            return
+        try:
+            found = client.call("Get", arena=update.arena, key=f"serial.{self.number}")
+        except VarlinkError as error:
+            if error.short != "NoSuchKey":
+                raise
+            return
+        if found["value"] == self.serial:
+            update.revision = found["revision"]
+            update.acknowledged = self.workload.position()
+            self.remember(update)
+
+
+class Workload:
+    def __init__(self, seed):
+        self.seed = seed
+        self.dice = random.Random(seed)
+        self.updates = []
+        # Updates whose revision is not told, of this round; one at a time, so that their order is known.
+        self.unnumbered, self.unnumbered_lock = [], threading.Lock()
+        # The daemon on a real disk, whose syncs take their time; the record not.
+        self.root = tempfile.mkdtemp(prefix="holdfast-power-")
+        self.directory = tempfile.mkdtemp(prefix="holdfast-power-", dir=scratch())
+        atexit.register(self.remove, os.getpid())
+        self.record = os.path.join(self.directory, "record")
+        self.workers = [Worker(self, number) for number in range(CLIENTS)]
+        self.partial = set()  # names of images that do not hold all arenas
+        self.lock = threading.Lock()
+        self.waiting = 0
+        self.over = threading.Event()
+        self.failures = []
+
+    def remove(self, pid):
+        if os.getpid() == pid:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def position(self):
+        return os.stat(self.record).st_size
+
+    def arrived(self):
+        with self.lock:
+            self.waiting += 1
+
+    def run(self):
+        daemon = Daemon(OPTIONS, directory=self.root, start=False,
+                        environment={"LD_PRELOAD": LIBRARY, "HOLDFAST_RECORD": self.record,
+                                     "HOLDFAST_RECORD_ROOT": self.root})
+        for number in range(ROUNDS):
+            daemon.start()
+            with daemon.client() as client:
+                for worker in self.workers:
+                    worker.settle(client)
+                before = len(self.updates)
+                if number == 0:
+                    self.create(client)
+                self.begin_round(client)
+            self.round(daemon, killed=number % 3 != 2)
+            if self.failures:
+                raise AssertionError("\n".join(self.failures))
+            number_gaps(self.updates[before:], self.unnumbered)
+            self.unnumbered.clear()
+
+    def begin_round(self, client):
+        """An update with a revision before all others."""
+        update = Update(self.position(), "Put", "left", {"round": 0})
+        update.revision = client.call("Put", arena="left", key="round", value=0)["revision"]
+        update.acknowledged = self.position()
+        self.updates.append(update)
+
+    def create(self, client):
+        for name in SHARED:
+            update = Update(self.position(), "CreateArena", name, attributes={"maxBytes": MAX_BYTES, "mode": 0o600})
+            client.call("CreateArena", name=name, maxBytes=MAX_BYTES)
+            update.acknowledged = self.position()
+            update.revision = client.call("GetStatus")["status"]["revision"]
+            self.updates.append(update)
+
+    def round(self, daemon, killed):
+        self.waiting = 0
+        self.over.clear()
+        threads = [threading.Thread(target=self.guard, args=(worker.run, daemon.client(timeout=20))) for worker in self.workers]
+        for thread in threads:
+            thread.start()
+        with daemon.client(timeout=20) as client:
+            while self.waiting < CLIENTS and not self.failures:
+                arenas = self.dice.choice((None, None, None, ["left"]))
+                taken = client.call("TakeCheckpoint", arenas=arenas)["checkpoint"]
+                if arenas:
+                    self.partial.add(f"{taken['id']}.image")
+                time.sleep(self.dice.uniform(0, 0.05))
+            if killed:
+                # Often while a checkpoint runs.
+                client.send("TakeCheckpoint", {"wait": True})
+                time.sleep(self.dice.uniform(0, 0.03))
+                daemon.signal(KILL)
+                daemon.wait()
+            self.over.set()
+            for thread in threads:
+                thread.join()
+        if not killed:
+            daemon.stop()
+
+    def guard(self, function, *arguments):
+        try:
+            function(*arguments)
+        except BaseException:
+            self.failures.append(traceback.format_exc())
+
+
+_workload = []
+
+
+def workload():
+    """The one that all tests look at."""
+    if os.environ.get("HOLDFAST_SANITIZED", "none") != "none":
+        raise Skip("a sanitizer wants to be the first library that is loaded")
+    if not LIBRARY:
+        raise RuntimeError("HOLDFAST_RECORD_LIBRARY does not say where the library is")
+    if not _workload:
+        made = Workload(int(os.environ.get("HOLDFAST_POWER_SEED", time.time_ns())))
+        made.run()
+        _workload.append(made)
+        if KEEP:
+            os.makedirs(KEEP, exist_ok=True)
+            shutil.copy(made.record, KEEP)
+    return _workload[0]
+
+
+# --- a daemon on a state of the disk
+
+
+def flip(dice, disk, tree, partial):
+    """Changes a byte of the newest image, if an older one that holds all arenas is certain to be there (what no other
+    image holds is gone with the only one, as with Keep=1); returns what was done."""
+    certain = disk.durable().get("state", {}).get("images", {})
+    images = tree.get("state", {}).get("images", {})
+    names = sorted(name for name in images if name.endswith(".image"))
+    if not any(name in certain and name not in partial for name in names[:-1]):
+        return ""
+    image = images[names[-1]]
+    at = dice.randrange(len(image)) if image else 0
+    if image:
+        image[at] ^= 1 << dice.randrange(8)
+    return f"byte {at} of {names[-1]} changed"
+
+
+class Starter:
+    """Starts a daemon on one state after the other."""
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="holdfast-cut-", dir=scratch())
+        self.daemon = Daemon(OPTIONS, directory=self.directory, start=False)
+
+    def close(self):
+        self.daemon.remove()
+        daemons._daemons.remove(self.daemon)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def place(self, tree):
+        shutil.rmtree(self.daemon.state, ignore_errors=True)
+        with open(self.daemon.log_path, "wb"):
+            pass
+        write_tree(tree, self.directory)
+
+    def read(self):
+        with self.daemon.client() as client:
+            return read_state(client)
+
+    def end(self, clean):
+        if clean:
+            self.daemon.stop()
+        else:
+            self.daemon.kill()
+
+    def check(self, tree, oracle, position, again):
+        """What is wrong, and how many unacknowledged updates are there. again: starts a second time on what the first
+        start left, after one more update."""
+        self.place(tree)
+        try:
+            self.daemon.start()
+            found = self.read()
+            wrong, more = oracle.difference(found, position)
+            if wrong is None and again:
+                wrong = self.check_again(found, again == "clean")
+            self.end(clean=False)
+        except DaemonEnded as ended:
+            return str(ended), 0
+        except (OSError, EOFError, VarlinkError, AssertionError) as error:
+            self.daemon.remove()
+            self.daemon.ended = True
+            return f"{error!r}\n{self.daemon.log()}", 0
+        return wrong and f"{wrong}\n{self.daemon.log()}", more
+
+    def check_again(self, found, clean):
+        with self.daemon.client() as client:
+            if "left" in found:
+                revision = client.call("Put", arena="left", key="after", value=1)["revision"]
+                if revision <= max(arena["revision"] for arena in found.values()):
+                    return f"revision {revision} is given again"
+                found["left"]["entries"]["after"] = (1, revision)
+                found["left"]["revision"] = revision
+        self.end(clean)
+        self.daemon.start()
+        return None if self.read() == found else "the second start finds something else than the first one left"
+
+
+def places(record, dice, count):
+    """Where to cut: positions in the record, half of them about changes that are rare."""
+    ends, rare = [], []
+    for number, entry in enumerate(entries(record)):
+        ends.append(entry.end)
+        if entry.kind not in (WRITE, ZEROS, SYNC_BEGIN, SYNC_END):
+            rare.append(number)
+    chosen = []
+    for number in range(count):
+        if number % 2:
+            at = dice.choice(rare) + dice.randrange(-3, 9)
+        else:
+            at = dice.randrange(len(ends))
+        chosen.append(ends[min(max(at, 0), len(ends) - 1)])
+    return sorted(chosen)
+
+
+def campaign(work, cuts, seed, forget=None):
+    """One process's part: yields a dictionary for each state."""
+    oracle = Oracle(work.updates)
+    disk = Disk(forget)
+    record = entries(work.record)
+    starter = Starter()
+    position = 0
+    try:
+        for number, cut in enumerate(cuts):
+            while position < cut:
+                entry = next(record)
+                disk.apply(entry)
+                position = entry.end
+            if disk.root is None:
+                continue
+            dice = random.Random(f"{seed} {number}")
+            tree = disk.build(dice)
+            flipped = flip(dice, disk, tree, work.partial) if number % 3 == 0 else ""
+            again = ("", "", "", "clean", "", "", "", "killed")[number % 8]
+            wrong, more = starter.check(tree, oracle, cut, again)
+            if wrong and KEEP:
+                keep(tree, cut, wrong)
+            yield {"cut": cut, "flipped": flipped, "more": more, "number": number,
+                   "wrong": wrong and f"cut at {cut} (dice {seed} {number}; {flipped}): {wrong}"}
+    finally:
+        starter.close()
+
+
+def keep(tree, cut, wrong):
+    directory = tempfile.mkdtemp(prefix=f"cut-{cut}-", dir=KEEP)
+    write_tree(tree, directory)
+    with open(os.path.join(directory, "wrong"), "w", encoding="utf-8") as file:
+        file.write(wrong)
+
+
+def process(work, cuts, seed, forget, queue):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        for result in campaign(work, cuts, seed, forget):
+            queue.put(result)
+    except BaseException:
+        queue.put({"wrong": traceback.format_exc(), "more": 0, "flipped": ""})
+    queue.put(None)
+
+
+def cut_power(work, cuts, forget=None):
+    """All results, from several processes."""
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    parts = [context.Process(target=process, args=(work, cuts[part::PROCESSES], f"{work.seed} {part}", forget, queue),
+                             daemon=True) for part in range(PROCESSES)]
+    for part in parts:
+        part.start()
+    results, left = [], len(parts)
+    while left:
+        result = queue.get(timeout=300)
+        left -= result is None
+        if result:
+            results.append(result)
+    for part in parts:
+        part.join()
+    return results
+
+
+# --- tests
+
+
+def all_applied(work, forget=None):
+    disk = Disk(forget)
+    for entry in entries(work.record):
+        disk.apply(entry)
+    return disk
+
+
+@test("the record tells all that is on the disk")
+def _():
+    work = workload()
+    found = {"state": read_tree(os.path.join(work.root, "state"))}
+    recorded = all_applied(work).memory()
+    for folder in ("images", "journal"):
+        names = found["state"][folder].keys() | recorded["state"][folder].keys()
+        for name in names:
+            left, right = (tree["state"][folder].get(name) for tree in (found, recorded))
+            if left is None or right is None or left != bytes(right):
+                raise AssertionError(f"{folder}/{name} is not what was recorded")
+    if not found["state"]["images"] or not found["state"]["journal"]:
+        raise AssertionError("there are no images, or no journal")
+
+
+@test("the workload has segments switched, recycled and retired, and images removed")
+def _():
+    work = workload()
+    names = {"made": 0, "spare": 0, "published": 0}
+    for entry in entries(work.record):
+        if entry.kind == RENAME:
+            names["made"] += entry.names[1].endswith(".journal")
+            names["spare"] += entry.names[0] == "spare.segment"
+            names["published"] += entry.names[1].endswith(".image")
+    print(f"# {names}, {len(work.updates)} updates, {work.position()} bytes recorded")
+    if names["made"] < 10 or names["spare"] < 3 or names["published"] < 5:
+        raise AssertionError(f"too little happened: {names}")
+
+
+@test("no acknowledged update is missing, and none is there in part")
+def _():
+    work = workload()
+    started = time.monotonic()
+    results = cut_power(work, places(work.record, random.Random(work.seed), CUTS))
+    seconds = time.monotonic() - started
+    failed = [result["wrong"] for result in results if result["wrong"]]
+    print(f"# {len(results)} states in {seconds:.1f} s, {sum(bool(result['flipped']) for result in results)} with a "
+          f"damaged image, {sum(result['more'] > 0 for result in results)} with updates that nobody was told of, "
+          f"{len(failed)} failed")
+    if failed:
+        raise AssertionError(f"{len(failed)} states of seed {work.seed}:\n" + "\n".join(failed[:5]))
+    if len(results) < CUTS * 0.9 or not any(result["flipped"] for result in results):
+        raise AssertionError("too few states were looked at")
+
+
+class Nothing(random.Random):
+    """Dice by which nothing is kept that is not durable."""
+
+    def random(self):
+        return 1.0
+
+    def choice(self, sequence):
+        return sequence[0]
+
+
+@test("a sync of the journal that counts as not done loses an update")
+def _():
+    work = workload()
+    begun, syncs, disk = {}, [], Disk()
+    for entry in entries(work.record):
+        disk.apply(entry)
+        what = disk.inodes.get(entry.file)
+        if entry.kind == SYNC_BEGIN and isinstance(what, File):
+            begun[entry.thread] = entry.end
+        elif entry.kind == SYNC_END and entry.thread in begun:
+            syncs.append((entry.end, begun.pop(entry.thread)))
+    ends = [end for end, _ in syncs]
+    tried = 0
+    for update in sorted(work.updates, key=lambda update: update.acknowledged):
+        at = bisect.bisect_right(ends, update.acknowledged) - 1
+        # Only this sync can have covered it: the one before it had begun before the update was sent.
+        if not update.revision or at < 1 or update.sent <= max(end for end, _ in syncs[:at]):
+            continue
+        if update.acknowledged - update.sent > 1 << 20 or tried == 8:
+            continue
+        tried += 1
+        forgotten = ends[at]
+        if not lost(work, update.acknowledged, lambda entry, what: entry.end == forgotten):
+            raise AssertionError(f"without the sync that ends at {forgotten} all is there at {update.acknowledged}")
+    if tried < 4:
+        raise AssertionError(f"only {tried} updates had a sync of their own")
+
+
+def lost(work, cut, forget):
+    disk = Disk(forget)
+    for entry in entries(work.record, cut):
+        disk.apply(entry)
+    starter = Starter()
+    try:
+        return starter.check(disk.build(Nothing()), Oracle(work.updates), cut, "")[0]
+    finally:
+        starter.close()
+
+
+@test("syncs of directories that count as not done are noticed")
+def _():
+    work = workload()
+    cuts = places(work.record, random.Random(work.seed + 1), 12)
+    results = cut_power(work, cuts, lambda entry, what: isinstance(what, Directory))
+    if not any(result["wrong"] for result in results):
+        raise AssertionError("nothing was missing")
+
+
+run()
