@@ -284,10 +284,19 @@ static int create_arena(Run *run, const Record *record, const RecordOperation *o
     return add_origin(run, &record->identity, record->revision);
 }
 
+/* The marks of the capture grow with the arena: an update may reach past the old ones at once. */
+static int change_arena(const StoreArena *slot, const ArenaAttributes *attributes)
+{
+    int r = capture_marks_resize(slot->marks, attributes->max_bytes / HOLDFAST_PAGE_BYTES);
+
+    return r < 0 ? r : arena_change(slot->arena, attributes);
+}
+
 /* Memory is laid out otherwise than it was when the update was made, so what fitted then may just
  * not fit now: the limit is raised rather than an acknowledged update lost. */
-static int make_room(Arena *arena)
+static int make_room(const StoreArena *slot)
 {
+    Arena *arena = slot->arena;
     ArenaAttributes attributes;
     int r;
 
@@ -296,7 +305,7 @@ static int make_room(Arena *arena)
     log_notice("arena %s: maxBytes raised to %llu, so that the journal fits", arena_name(arena),
                (unsigned long long)attributes.max_bytes);
     arena_begin(arena);
-    r = arena_change(arena, &attributes);
+    r = change_arena(slot, &attributes);
     if (r == 0)
         r = arena_prepare(arena, arena_revision(arena));
     if (r != 0) {
@@ -307,32 +316,34 @@ static int make_room(Arena *arena)
     return 0;
 }
 
-static int apply_operation(Arena *arena, const RecordOperation *operation, uint64_t revision)
+static int apply_operation(const StoreArena *slot, const RecordOperation *operation,
+                           uint64_t revision)
 {
     int r;
 
     switch (operation->kind) {
     case RECORD_PUT:
-        return arena_put(arena, operation->key, operation->value, revision);
+        return arena_put(slot->arena, operation->key, operation->value, revision);
     case RECORD_DELETE:
-        r = arena_delete(arena, operation->key);
+        r = arena_delete(slot->arena, operation->key);
         return r == ARENA_NO_ENTRY ? 0 : r;
     case RECORD_CHANGE_ARENA:
-        return arena_change(arena, &operation->attributes);
+        return change_arena(slot, &operation->attributes);
     default:
         return -EBADMSG;
     }
 }
 
 /* One record into one arena: whole, as it was. 0, ARENA_FULL, or a negative errno. */
-static int apply_record(Arena *arena, Record record)
+static int apply_record(const StoreArena *slot, Record record)
 {
+    Arena *arena = slot->arena;
     RecordOperation operation;
     int r = 0;
 
     arena_begin(arena);
     while (r == 0 && record_next_operation(&record, &operation))
-        r = apply_operation(arena, &operation, record.revision);
+        r = apply_operation(slot, &operation, record.revision);
     if (r == 0)
         r = arena_prepare(arena, record.revision);
     if (r == 0) {
@@ -353,10 +364,10 @@ static int apply_to_known(Run *run, Record *record)
     if (!arena)
         return unknown_arena(run, record->revision);
     for (;;) {
-        r = apply_record(arena->arena, *record);
+        r = apply_record(arena, *record);
         if (r != ARENA_FULL)
             break;
-        r = make_room(arena->arena);
+        r = make_room(arena);
         if (r < 0)
             break;
     }

@@ -104,6 +104,28 @@ def _():
         daemon.stop()
 
 
+@test("an arena that the journal lets grow is whole after a crash, takes more updates and is saved")
+def _():
+    daemon = Daemon(options=QUIET)
+    text = "x" * 100000
+    with daemon.client() as client:
+        client.call("CreateArena", name="a", maxBytes=1 << 20)
+        client.call("ChangeArena", name="a", maxBytes=64 << 20)
+        for number in range(30):
+            client.call("Put", arena="a", key=f"k{number}", value=text)
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        for number in range(30, 60):
+            client.call("Put", arena="a", key=f"k{number}", value=text)
+        equal(client.call("TakeCheckpoint")["checkpoint"]["state"], "complete")
+        client.call("Put", arena="a", key="k0", value=0)
+    daemon.kill()
+    daemon.start()
+    equal(len(entries(daemon.client())), 60)
+    daemon.stop()
+
+
 @test("damage before the durable mark stops the start with file, offset and the two choices; --recover=cut goes on")
 def _():
     daemon = Daemon(options=QUIET)
