@@ -59,9 +59,13 @@ int64_t batch_seal(void *data, size_t used, const BatchHeader *fields, uint64_t 
     return (int64_t)padded;
 }
 
-bool batch_valid(const BatchHeader *header, uint64_t offset, uint64_t salt)
+bool batch_valid(const BatchHeader *header, uint64_t sequence, uint64_t offset, uint64_t salt)
 {
+    JournalMark place = {.segment = sequence, .offset = offset};
+
     return header->magic == BATCH_MAGIC && header->offset == offset &&
            header->bytes >= sizeof(*header) && header->bytes <= BATCH_BYTES_MAX &&
-           header->checksum == batch_checksum(header, salt);
+           header->checksum == batch_checksum(header, salt) &&
+           /* Nothing behind a batch was durable when it was written. */
+           journal_mark_compare(&header->mark, &place) <= 0;
 }

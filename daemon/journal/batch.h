@@ -53,7 +53,7 @@ static_assert(sizeof(BatchHeader) == 128, "part of the format");
 int64_t batch_seal(void *data, size_t used, const BatchHeader *fields, uint64_t salt);
 
 /* True where this is a batch's header that belongs to this offset of the segment. */
-bool batch_valid(const BatchHeader *header, uint64_t offset, uint64_t salt);
+bool batch_valid(const BatchHeader *header, uint64_t sequence, uint64_t offset, uint64_t salt);
 
 /* What a record's checksum is seeded with. */
 static inline uint64_t batch_record_seed(const BatchHeader *header, uint64_t record_offset)

@@ -164,7 +164,7 @@ static int replay_batch(Replay *replay, uint64_t offset)
     if (r < 0)
         return r;
     memcpy(&batch, data, sizeof(batch));
-    if (!batch_valid(&batch, offset, segment->salt))
+    if (!batch_valid(&batch, segment->sequence, offset, segment->salt))
         return replay_stop(replay, "there is no batch that checks out");
     if (!replay_follows(replay, &batch))
         return replay_stop(replay, "a batch does not follow the one before it");
@@ -261,7 +261,8 @@ static int replay_look_ahead(Replay *replay)
     for (; (r = reader_get(&replay->reader, offset, sizeof(BatchHeader), &data)) == 0;
          offset += SEGMENT_SECTOR) {
         const BatchHeader *batch = data;
-        if (batch->magic != BATCH_MAGIC || !batch_valid(batch, offset, segment->salt))
+        if (batch->magic != BATCH_MAGIC ||
+            !batch_valid(batch, segment->sequence, offset, segment->salt))
             continue;
         if (journal_mark_compare(&batch->mark, &replay->mark) > 0)
             replay->mark = batch->mark;
@@ -294,7 +295,7 @@ static int replay_restart_used(Replay *replay, size_t index, bool *ret)
     int r = file_read_at(fd, &second, sizeof(second), offset);
     if (r < 0 && r != -ENODATA)
         return r;
-    *ret = r == 0 && batch_valid(&second, offset, segment->salt) &&
+    *ret = r == 0 && batch_valid(&second, segment->sequence, offset, segment->salt) &&
            (second.records > 0 || (second.flags & BATCH_CLEAN) == 0);
     return 0;
 }
@@ -451,9 +452,8 @@ static int replay_run(Replay *replay, ReplayDamage *damage)
     if (replay->survey.count == 0) {
         replay->revision = replay->options->from_revision;
         if (replay->revision < replay->options->required_revision && !replay->options->cut)
-            return replay_damaged(replay, 1, 0,
-                                  "there is no journal, and an image proves a later revision",
-                                  damage);
+            return replay_damaged(
+                replay, 1, 0, "there is no journal, and an image proves a later revision", damage);
         position->revision = MAX(replay->revision, replay->options->required_revision);
         position->highest = position->revision;
         return 0;

@@ -17,7 +17,7 @@ static int survey_first_batch(int fd, SurveyedSegment *segment)
         return 0;
     if (r < 0)
         return r;
-    if (!batch_valid(&first, SEGMENT_BATCHES_OFFSET, segment->salt) ||
+    if (!batch_valid(&first, segment->sequence, SEGMENT_BATCHES_OFFSET, segment->salt) ||
         (first.flags & BATCH_FIRST) == 0 || first.base_revision < first.previous_revision ||
         first.previous_segment >= segment->sequence)
         return 0;
@@ -65,6 +65,8 @@ static int survey_segment(int directory_fd, SurveyedSegment *segment, Lineage *r
     r = segment_read_mark(fd, segment->salt, &segment->mark, &segment->mark_flags);
     if (r < 0 && r != -EBADMSG && r != -ENODATA)
         return r;
+    if (segment->mark.segment > segment->sequence)
+        segment->mark = (JournalMark){0};
     return survey_first_batch(fd, segment);
 }
 
