@@ -384,6 +384,21 @@ static int read_operation(Bytes object, Buffer *scratch, StoreOperation *ret)
     return -EINVAL;
 }
 
+/* Merge and increment depend on what there is, and tell it: they need the right to read as well. */
+static bool may_run(const MethodCall *call, size_t count)
+{
+    const StoreOperation *operations =
+        (const StoreOperation *)(const void *)buffer_begin(&call->methods->merged);
+    ArenaAttributes attributes;
+    bool reads = false;
+
+    for (size_t i = 0; i < count && !reads; i++)
+        reads = operations[i].kind == STORE_MERGE || operations[i].kind == STORE_INCREMENT;
+    arena_attributes(call->arena->arena, &attributes);
+    return !reads || call->ops->may(call->caller, attributes.uid, attributes.gid, attributes.mode,
+                                    RIGHT_READ | RIGHT_WRITE);
+}
+
 /* All operations into methods->merged. 0, -EINVAL, -ENOMEM, -E2BIG (too many), STORE_LIMIT. */
 static int read_operations(MethodCall *call, Bytes list, size_t *ret_count, StoreOutcome *outcome)
 {
@@ -434,6 +449,8 @@ MethodResult method_apply(MethodCall *call)
         result = error_limit_at(call, outcome.limit, outcome.maximum, outcome.operation);
     else if (r < 0)
         result = error_limit(call, "buffers", 0);
+    else if (!may_run(call, count))
+        result = error_denied(call);
     else {
         const StoreOperation *operations =
             (const StoreOperation *)(const void *)buffer_begin(buffer);

@@ -370,6 +370,27 @@ def _():
         other.call("Put", arena="a", key="k", value=1)
 
 
+@test("an Apply that merges or increments wants the right to read as well as to write")
+def _():
+    need_root()
+    daemon, client = serving("Server.SocketMode=0666")
+    client.call("CreateArena", name="a", mode=0o622)
+    os.chmod(daemon.directory, 0o755)
+    os.seteuid(61234)
+    try:
+        other = Checked(daemon.socket)
+    finally:
+        os.seteuid(0)
+    put = {"op": "put", "key": "k", "value": 1}
+    for operation in ({"op": "merge", "key": "k", "value": {}}, {"op": "increment", "key": "k"}):
+        with expect_error("PermissionDenied"):
+            other.call("Apply", arena="a", operations=[put, operation])
+    other.call("Apply", arena="a", operations=[put, {"op": "delete", "key": "k"}])
+    client.call("ChangeArena", name="a", mode=0o666)
+    other.call("Apply", arena="a", operations=[put, {"op": "increment", "key": "k"}])
+    equal(client.call("Get", arena="a", key="k")["value"], 2)
+
+
 @test("messages that are no calls, and calls that are not known, are refused as declared")
 def _():
     daemon, client = serving()
