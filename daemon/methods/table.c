@@ -68,8 +68,8 @@ static MethodResult unknown_method(MethodCall *call, Bytes interface)
     return METHOD_DONE;
 }
 
-/* Finds the arena that the parameters name, and asks for the method's rights on it. *ret_refused: a
- * reply was written. */
+/* Finds the arena that the first parameter names, and asks for the method's rights on it.
+ * *ret_refused: a reply was written. */
 static MethodResult look_up_arena(MethodCall *call, bool *ret_refused)
 {
     Bytes name = *(const Bytes *)call->parameters;
@@ -77,7 +77,7 @@ static MethodResult look_up_arena(MethodCall *call, bool *ret_refused)
 
     *ret_refused = true;
     if (!store_name_valid(name))
-        return error_invalid(call, "arena");
+        return error_invalid(call, call->method->fields[0].name);
     call->arena = store_find(call->methods->options.store, name);
     if (!call->arena)
         return error_no_arena(call, name);

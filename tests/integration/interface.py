@@ -391,6 +391,16 @@ def _():
     equal(client.call("Get", arena="a", key="k")["value"], 2)
 
 
+@test("a name that no arena can have is told with the parameter that has it")
+def _():
+    daemon, client = serving()
+    for method, parameter in (("CreateArena", "name"), ("ChangeArena", "name"), ("DropArena", "name"),
+                              ("OpenArena", "name"), ("List", "arena")):
+        with expect_error("InvalidParameter") as caught:
+            client.call(method, {parameter: "-"})
+        equal(caught.parameters["parameter"], parameter, method)
+
+
 @test("messages that are no calls, and calls that are not known, are refused as declared")
 def _():
     daemon, client = serving()
