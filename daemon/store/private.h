@@ -32,3 +32,11 @@ int store_may_update(Store *store, StoreArena *arena);
  * where there was no room. */
 int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);
 int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome);
+
+/* A limit that stands against it: fills the outcome. */
+static inline int store_exceeded(StoreOutcome *outcome, const char *limit, uint64_t maximum)
+{
+    outcome->limit = limit;
+    outcome->maximum = maximum;
+    return STORE_LIMIT;
+}

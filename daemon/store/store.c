@@ -228,14 +228,40 @@ void store_remove(Store *store, StoreArena *arena)
 
 /* --- create, change, drop */
 
+static int record_creation(Store *store, const char *name, const Identity *identity,
+                           const ArenaAttributes *attributes)
+{
+    RecordWriter *record = journal_writer(store->journal);
+    int r = record_begin(record, store->revision + 1, store->now_usec, identity);
+
+    return r < 0 ? r : record_create_arena(record, name, attributes, store->now_usec);
+}
+
+/* The arena itself, in the table; an empty one has pages, too, that count. */
+static int make_arena(Store *store, const char *name, const Identity *identity,
+                      const ArenaAttributes *attributes, StoreArena **ret, StoreOutcome *outcome)
+{
+    ArenaContext context = {.pool = store->options.pool, .housekeeper = store->options.housekeeper};
+    Arena *arena;
+    int r = arena_new(&context, name, identity, attributes, store->now_usec, store->revision + 1,
+                      &arena);
+
+    if (r < 0)
+        return r;
+    if (store->used_bytes + arena_used_bytes(arena) > store->options.memory_bytes_max)
+        r = store_exceeded(outcome, "memory", store->options.memory_bytes_max);
+    else
+        r = link_arena(store, arena, ret);
+    if (r != 0)
+        arena_free(arena);
+    return r;
+}
+
 int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret,
                  StoreOutcome *outcome)
 {
-    ArenaContext context = {.pool = store->options.pool, .housekeeper = store->options.housekeeper};
-    uint64_t now = store->now_usec;
     char text[HOLDFAST_NAME_MAX + 1] = "";
-    Arena *arena = NULL;
-    RecordWriter *record;
+    StoreArena *arena = NULL;
     Identity identity;
     int r = store_may_update(store, NULL);
 
@@ -243,38 +269,31 @@ int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, St
         return r;
     if (store_find(store, name))
         return STORE_EXISTS;
-    if (store->count >= store->options.arenas_max) {
-        outcome->limit = "arenas";
-        outcome->maximum = store->options.arenas_max;
-        return STORE_LIMIT;
-    }
+    if (store->count >= store->options.arenas_max)
+        return store_exceeded(outcome, "arenas", store->options.arenas_max);
     memcpy(text, name.data, name.size);
     if (getrandom(&identity, sizeof(identity), 0) != sizeof(identity))
         return -EIO;
     r = reserve(store);
     if (r < 0)
         return r;
-    record = journal_writer(store->journal);
-    r = record_begin(record, store->revision + 1, now, &identity);
+    r = store_record_outcome(store, NULL, record_creation(store, text, &identity, attributes),
+                             outcome);
     if (r == 0)
-        r = record_create_arena(record, text, attributes, now);
+        r = make_arena(store, text, &identity, attributes, &arena, outcome);
     if (r == 0)
-        r = arena_new(&context, text, &identity, attributes, now, store->revision + 1, &arena);
-    if (r == 0)
-        r = link_arena(store, arena, ret);
-    if (r < 0) {
-        arena_free(arena);
-        record_discard(record);
-        return store_record_outcome(store, NULL, r, outcome);
-    }
-    r = record_end(record, NULL);
-    if (r < 0) {
-        store_remove(store, *ret);
-        return store_record_outcome(store, NULL, r, outcome);
+        r = store_record_outcome(store, NULL, record_end(journal_writer(store->journal), NULL),
+                                 outcome);
+    if (r != 0) {
+        if (arena)
+            store_remove(store, arena);
+        record_discard(journal_writer(store->journal));
+        return r;
     }
     journal_append_end(store->journal);
     store->revision = outcome->revision = store->revision + 1;
     store->updates++;
+    *ret = arena;
     return 0;
 }
 

@@ -14,13 +14,6 @@
 /* Largest text of a 64-bit integer. */
 #define INTEGER_TEXT_MAX 24
 
-static int exceeded(StoreOutcome *outcome, const char *limit, uint64_t maximum)
-{
-    outcome->limit = limit;
-    outcome->maximum = maximum;
-    return STORE_LIMIT;
-}
-
 int store_may_update(Store *store, StoreArena *arena)
 {
     if (arena && arena->damage[0] != '\0')
@@ -43,7 +36,7 @@ int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome 
         outcome->maximum = attributes.max_bytes;
         return STORE_ARENA_FULL;
     case ARENA_COLLISIONS:
-        return exceeded(outcome, "collisions", HOLDFAST_CHAIN_MAX);
+        return store_exceeded(outcome, "collisions", HOLDFAST_CHAIN_MAX);
     case ARENA_BUSY:
         store->ring_full = true;
         arena->parked = true;
@@ -60,7 +53,7 @@ int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome 
 int store_record_outcome(Store *store, StoreArena *arena, int code, StoreOutcome *outcome)
 {
     if (code == -E2BIG)
-        return exceeded(outcome, "message", RECORD_BYTES_MAX);
+        return store_exceeded(outcome, "message", RECORD_BYTES_MAX);
     if (code == -ENOSPC) {
         store->batch_full = true;
         if (arena)
@@ -159,9 +152,9 @@ static int run_merge(Update *update, const StoreOperation *operation)
     r = update->store->options.merge(result, target, operation->value, HOLDFAST_VALUE_MAX,
                                      STORE_DEPTH_MAX);
     if (r == -E2BIG)
-        return exceeded(update->outcome, "value", HOLDFAST_VALUE_MAX);
+        return store_exceeded(update->outcome, "value", HOLDFAST_VALUE_MAX);
     if (r == -EOVERFLOW)
-        return exceeded(update->outcome, "depth", STORE_DEPTH_MAX);
+        return store_exceeded(update->outcome, "depth", STORE_DEPTH_MAX);
     return r < 0 ? r : put_result(update, operation->key);
 }
 
@@ -233,7 +226,7 @@ static int prepare(Update *update, uint64_t used_before)
     used = arena_used_bytes(arena);
     if (used > used_before &&
         store->used_bytes - used_before + used > store->options.memory_bytes_max)
-        return exceeded(update->outcome, "memory", store->options.memory_bytes_max);
+        return store_exceeded(update->outcome, "memory", store->options.memory_bytes_max);
     return 0;
 }
 

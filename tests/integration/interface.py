@@ -313,6 +313,25 @@ def _():
     limited(client.receive, "depth")
 
 
+@test("empty arenas count for the limit of memory, and one too many is not made")
+def _():
+    daemon, client = serving("Arenas.ArenasMax=4000", "Arenas.MemoryBytesMax=1M")
+    made = 0
+
+    def make():
+        nonlocal made
+        while made < 1000:
+            client.call("CreateArena", name=f"a{made}")
+            made += 1
+    limited(make, "memory")
+    status = client.call("GetStatus")["status"]
+    equal(status["arenas"], made)
+    equal(status["usedBytes"] <= MIB, True, "within the limit")
+    equal(len(client.call("ListArenas")["arenas"]), made)
+    client.call("DropArena", name="a0")
+    client.call("CreateArena", name="other")
+
+
 @test("limits of connections, messages and buffers are told as declared")
 def _():
     for limit, connections, user in (("connections", 2, 2), ("connectionsPerUser", 3, 2)):
