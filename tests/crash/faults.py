@@ -26,7 +26,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from daemon import Daemon, DaemonEnded, VarlinkError, equal, eventually, run, test  # noqa: E402
 from faults import CALLS, Fault, library  # noqa: E402
 
-STRIDE = int(os.environ.get("HOLDFAST_FAULT_STRIDE", "11"))
+SANITIZED = os.environ.get("HOLDFAST_SANITIZED", "none") != "none"
+STRIDE = int(os.environ.get("HOLDFAST_FAULT_STRIDE", "37" if SANITIZED else "11"))
 OFFSET = int(os.environ.get("HOLDFAST_FAULT_OFFSET", "0"))
 CHOSEN = os.environ.get("HOLDFAST_FAULT_CALLS", ",".join(CALLS)).split(",")
 # Half a minute or more is what a daemon may take to see that things are well again (the next try of a checkpoint).
@@ -37,6 +38,10 @@ PATIENCE = 0.3
 BROKEN_MAX = 6
 # A start may be refused, and a stop may tell that not everything was durable: sysexits.h.
 REFUSED = {os.EX_OSERR, os.EX_IOERR, os.EX_TEMPFAIL}
+# How libraries end a process where there is no memory: glibc for the variables that a thread has in a library that it
+# loads, and for the table of where groups are looked up; a sanitizer for a thread that begins.
+LIBRARY_ABORTS = ("cannot allocate memory for thread-local data: ABORT\n", "Unexpected error.\n",
+                  "CHECK failed: sanitizer_linux_libcdep.cpp")
 MODES = ("once", "good", "kill")
 OPTIONS = ["Journal.SegmentBytesMax=1M", "Checkpoint.CaptureBytesMax=64K", "Checkpoint.IntervalSec=0",
            "Checkpoint.AtStop=no", "Arenas.ArenaBytesMax=64M"]
@@ -263,6 +268,7 @@ class Template:
             client.call("Increment", arena="a", key="counter", by=1)
             self.state = contents(client)
         daemon.kill()
+        daemon.forget()
 
     def copy(self):
         to = tempfile.mkdtemp(prefix="holdfast-faults-", dir=directory())
@@ -321,6 +327,8 @@ class Attempt:
             self.result.counts = {call: self.fault.count(call) for call in CALLS}
             self.result.place = self.fault.place(self.daemon.program)
             self.afterwards()
+            if self.daemon.reported():
+                raise AssertionError("a sanitizer reports")
             self.result.seconds = time.monotonic() - begin
             return self.result
         except Exception as error:
@@ -328,8 +336,7 @@ class Attempt:
             raise AssertionError(f"{self.fault.text} ({self.mode}): {error}\nfailed first in {place}\n"
                                  f"the log:\n{self.daemon.log()[-3000:]}") from error
         finally:
-            self.daemon.remove()
-            self.daemon.ended = True
+            self.daemon.forget()
             self.fault.__exit__()
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -359,8 +366,7 @@ class Attempt:
     def refuses(self):
         self.result.refused = True
         status = self.daemon.process.returncode
-        # The C library's own way where it has no memory for the variables that a thread has in a library.
-        if status == 127 and "cannot allocate memory for thread-local data" in self.daemon.log():
+        if any(words in self.daemon.log() for words in LIBRARY_ABORTS):
             return
         if status not in REFUSED:
             raise AssertionError(f"the start ended with {status}")
@@ -442,8 +448,7 @@ class Attempt:
         except DaemonEnded as error:
             raise AssertionError(f"the next start: {error}") from error
         finally:
-            daemon.remove()
-            daemon.ended = True
+            daemon.forget()
 
 
 def attempt(template, call, number, error, mode, most):

@@ -181,6 +181,16 @@ class Daemon:
         if self.temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 
+    def reported(self):
+        """True when a sanitizer has said something."""
+        return any(report in self.log() for report in REPORTS)
+
+    def forget(self):
+        """Removes it before the test's end, where there are very many of them."""
+        self.ended = True
+        self.remove()
+        _daemons.remove(self)
+
 
 def _tidy():
     """After each test: everything goes; says so where a daemon did what no test asked of it."""
@@ -190,7 +200,7 @@ def _tidy():
         log = daemon.log()
         if not daemon.ended and daemon.process.poll() is not None:
             complaints.append(f"holdfastd ended by itself with {daemon.process.returncode}")
-        if any(report in log for report in REPORTS):
+        if daemon.reported():
             complaints.append("a sanitizer reports")
         if complaints:
             complaints.append(log[-8000:])

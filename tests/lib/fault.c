@@ -249,7 +249,16 @@ static int fails_at(const void *caller, Call call, int fd, const char *name)
 }
 
 #define FAILS(call, fd, name) fails_at(__builtin_return_address(0), call, fd, name)
-#define REAL(function) ((__typeof__(&function))dlsym(RTLD_NEXT, #function))
+/* Found before there are threads: a child that looks for a function would wait for ever where
+ * another thread was looking for one at the fork. What is called earlier looks for itself. */
+#define FIND(name)                                                                                 \
+    static __typeof__(&name) real_##name;                                                          \
+    __attribute__((constructor)) static void find_##name(void)                                     \
+    {                                                                                              \
+        if (real_##name == NULL)                                                                   \
+            real_##name = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                              \
+    }
+#define REAL(name) (find_##name(), real_##name)
 
 /* For what cannot be short: the error then is EIO. */
 static bool fails_whole(int error)
@@ -267,6 +276,7 @@ static mode_t mode_of(int flags, va_list list)
 }
 
 #define DEFINE_OPEN(name)                                                                          \
+    FIND(name)                                                                                     \
     int name(const char *path, int flags, ...)                                                     \
     {                                                                                              \
         va_list list;                                                                              \
@@ -281,6 +291,7 @@ static mode_t mode_of(int flags, va_list list)
     }
 
 #define DEFINE_OPENAT(name)                                                                        \
+    FIND(name)                                                                                     \
     int name(int at, const char *path, int flags, ...)                                             \
     {                                                                                              \
         va_list list;                                                                              \
@@ -301,6 +312,7 @@ DEFINE_OPENAT(openat64)
 
 /* A function whose failure is -1. */
 #define DEFINE_INT(call, fd, path, name, parameters, arguments)                                    \
+    FIND(name)                                                                                     \
     int name parameters                                                                            \
     {                                                                                              \
         if (fails_whole(FAILS(call, fd, path)))                                                    \
@@ -342,6 +354,7 @@ static size_t half(size_t size)
 
 /* A function that may do less than it was asked for. */
 #define DEFINE_TRANSFER(call, name, parameters, arguments)                                         \
+    FIND(name)                                                                                     \
     ssize_t name parameters                                                                        \
     {                                                                                              \
         int error = FAILS(call, fd, NULL);                                                         \
@@ -370,6 +383,7 @@ DEFINE_TRANSFER(CALL_SEND, send, (int fd, const void *data, size_t size, int fla
 
 /* Of several pieces, half of the first one. */
 #define DEFINE_GATHER(call, name, parameters, arguments)                                           \
+    FIND(name)                                                                                     \
     ssize_t name parameters                                                                        \
     {                                                                                              \
         int error = FAILS(call, fd, NULL);                                                         \
@@ -392,6 +406,8 @@ DEFINE_GATHER(CALL_PWRITE, pwritev, (int fd, const struct iovec *pieces, int cou
 DEFINE_GATHER(CALL_PWRITE, pwritev64,
               (int fd, const struct iovec *pieces, int count, off64_t offset),
               (fd, pieces, count, offset))
+
+FIND(sendmsg)
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
@@ -424,6 +440,7 @@ DEFINE_INT(CALL_FORK, AT_FDCWD, NULL, _Fork, (void), ())
 /* --- memory */
 
 #define DEFINE_MMAP(name, offset_type)                                                             \
+    FIND(name)                                                                                     \
     void *name(void *address, size_t size, int protection, int flags, int fd, offset_type offset)  \
     {                                                                                              \
         if (fails_whole(FAILS(CALL_MMAP, fd, NULL)))                                               \
@@ -433,6 +450,8 @@ DEFINE_INT(CALL_FORK, AT_FDCWD, NULL, _Fork, (void), ())
 
 DEFINE_MMAP(mmap, off_t)
 DEFINE_MMAP(mmap64, off64_t)
+
+FIND(mremap)
 
 void *mremap(void *address, size_t size, size_t new_size, int flags, ...)
 {
@@ -447,11 +466,10 @@ void *mremap(void *address, size_t size, size_t new_size, int flags, ...)
     return REAL(mremap)(address, size, new_size, flags, wanted);
 }
 
-/* glibc's own: dlsym() may need memory before it has found anything. */
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *memory, size_t size);
-extern void *__libc_memalign(size_t alignment, size_t size);
+FIND(malloc)
+FIND(calloc)
+FIND(realloc)
+FIND(aligned_alloc)
 
 static bool out_of_memory(void)
 {
@@ -463,17 +481,17 @@ static bool out_of_memory(void)
 
 void *malloc(size_t size)
 {
-    return out_of_memory() ? NULL : __libc_malloc(size);
+    return out_of_memory() ? NULL : REAL(malloc)(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
-    return out_of_memory() ? NULL : __libc_calloc(count, size);
+    return out_of_memory() ? NULL : REAL(calloc)(count, size);
 }
 
 void *realloc(void *memory, size_t size)
 {
-    return size > 0 && out_of_memory() ? NULL : __libc_realloc(memory, size);
+    return size > 0 && out_of_memory() ? NULL : REAL(realloc)(memory, size);
 }
 
 void *reallocarray(void *memory, size_t count, size_t size)
@@ -489,5 +507,5 @@ void *reallocarray(void *memory, size_t count, size_t size)
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return out_of_memory() ? NULL : __libc_memalign(alignment, size);
+    return out_of_memory() ? NULL : REAL(aligned_alloc)(alignment, size);
 }
