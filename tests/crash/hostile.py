@@ -3,7 +3,7 @@ as before, and when they are gone so are their descriptors.
 
 The aim for the well-behaved client is a p99 under twice what it was alone. The measured ones are printed; what is asserted
 is ten times, or 20 ms where that is more: the attackers take processor time from everybody, on a machine of two cores
-most of it, and others' tests may run beside."""
+most of it, and others' tests may run beside. Of a sanitized daemon no times are asserted."""
 
 import collections
 import contextlib
@@ -28,7 +28,8 @@ OTHER_USER = 65534
 OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.Sync=never", "Server.SocketMode=0666",
            f"Server.BufferBytesMax={BUFFERS}"]
 # A sanitizer keeps freed memory for a while, and shadows all of it.
-SLACK = 0 if os.environ.get("HOLDFAST_SANITIZED", "none") == "none" else 700 * MIB
+SANITIZED = os.environ.get("HOLDFAST_SANITIZED", "none") != "none"
+SLACK = 700 * MIB if SANITIZED else 0
 CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -126,7 +127,7 @@ def under_attack(daemon, memory, least_time=1.0):
           f"at most {attacked.peak / MIB:.1f} MiB; {time.monotonic() - began:.1f} s")
     if attacked.count < 20:
         raise AssertionError(f"the well-behaved client made only {attacked.count} calls")
-    if attacked.p99 > max(10 * alone.p99, 0.020):
+    if not SANITIZED and attacked.p99 > max(10 * alone.p99, 0.020):
         raise AssertionError(f"p99 rose from {alone.p99} s to {attacked.p99} s")
     if attacked.grown > memory + SLACK:
         raise AssertionError(f"the memory grew by {attacked.grown / MIB:.1f} MiB, not {memory / MIB:.1f}")
@@ -266,7 +267,8 @@ def _():
                 part = parts[number % len(parts) if number % 50 < 10 else number % 7]
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     client.send_bytes(part)
-        equal(daemon.status()["state"], "serving")
+        with daemon.client(timeout=None) as client:
+            equal(client.call("GetStatus")["status"]["state"], "serving")
 
 
 run()

@@ -111,6 +111,7 @@ class Oracle:
         self.common = Entries()
         self.seen = 0  # the highest revision that anyone has seen
         self.floor = 0  # the same when the daemon was started: what it gives since then is higher
+        self.kept = 0  # the highest that was answered or found in an entry
         self.given = set()  # revisions of acknowledged updates
 
     def created(self, name, max_bytes):
@@ -140,8 +141,8 @@ class Oracle:
         for revision, operations in sorted(transfers, key=lambda one: one[0]):
             self.common.apply("bank", operations, revision)
         self.compare_common(found)
-        for _, revision in found.entries.values():
-            self.see(revision)
+        self.kept = max(self.kept, *(revision for _, revision in found.entries.values()))
+        self.see(self.kept)
         self.floor = self.seen
         return kept
 
@@ -170,6 +171,7 @@ class Oracle:
         if revision <= last:
             raise AssertionError(f"{what}: revision {revision} after {last}")
         self.given.add(revision)
+        self.kept = max(self.kept, revision)
         self.see(revision)
         if revision <= self.floor:
             raise AssertionError(f"{what}: revision {revision}, though {self.floor} was seen before the start")
