@@ -300,7 +300,7 @@ int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, St
 int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attributes,
                  StoreOutcome *outcome)
 {
-    uint64_t revision = store->revision + 1;
+    uint64_t revision = store->revision + 1, used_before = arena_used_bytes(arena->arena);
     RecordWriter *record;
     int r = store_may_update(store, arena);
 
@@ -333,6 +333,7 @@ int store_change(Store *store, StoreArena *arena, const ArenaAttributes *attribu
     }
     journal_append_end(store->journal);
     arena_commit(arena->arena);
+    store->used_bytes += arena_used_bytes(arena->arena) - used_before;
     store->revision = outcome->revision = revision;
     store->updates++;
     return 0;
@@ -470,8 +471,13 @@ bool store_was_out_of_batch(Store *store)
 void store_turn(Store *store)
 {
     store->now_usec = clock_realtime();
-    for (size_t i = 0; i < store->count; i++)
-        arena_upkeep(store->arenas[i]->arena);
+    for (size_t i = 0; i < store->count; i++) {
+        Arena *arena = store->arenas[i]->arena;
+
+        store->used_bytes -= arena_used_bytes(arena);
+        arena_upkeep(arena); /* moves entries together, which frees pages */
+        store->used_bytes += arena_used_bytes(arena);
+    }
 }
 
 void store_recount(Store *store)

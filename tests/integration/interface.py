@@ -332,6 +332,27 @@ def _():
     client.call("CreateArena", name="other")
 
 
+@test("what the status tells as used is the sum over the arenas, also after entries were moved together")
+def _():
+    daemon, client = serving("Journal.Sync=never")
+    client.call("CreateArena", name="a")
+    for operation in ({"op": "put", "value": "x" * 1000}, {"op": "put", "value": "x" * 1800}, {"op": "delete"}):
+        for first in range(0, 20000, 2000):
+            # Two of three are deleted again: pages that are a third full are worth moving.
+            client.call("Apply", arena="a", operations=[{**operation, "key": f"k{number}"} for number in range(first, first + 2000)
+                                                        if operation["op"] == "put" or number % 3])
+    full = client.call("ListArenas")["arenas"][0]["usedBytes"]
+
+    def used():
+        status = client.call("GetStatus")["status"]
+        arenas = client.call("ListArenas")["arenas"]
+        return status["usedBytes"], sum(arena["usedBytes"] for arena in arenas)
+    eventually(lambda: used()[1] < full, "entries are moved together")
+    eventually(lambda: len(set(used())) == 1, "the sums are equal, once nothing moves between the two calls", 20)
+    client.call("DropArena", name="a")
+    equal(used(), (0, 0))
+
+
 @test("limits of connections, messages and buffers are told as declared")
 def _():
     for limit, connections, user in (("connections", 2, 2), ("connectionsPerUser", 3, 2)):
