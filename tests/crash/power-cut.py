@@ -41,6 +41,7 @@ ROUNDS = 6
 UPDATES_PER_ROUND = 60
 SHARED = ("left", "right")
 MAX_BYTES = 8 << 20
+RECOVERY_CUTS = 2  # and one after it
 KILL = signal.SIGRTMIN + 5  # between two entries of the record
 
 
@@ -359,16 +360,18 @@ class Starter:
             self.daemon.kill()
 
     def check(self, tree, oracle, position, again):
-        """What is wrong, and how many unacknowledged updates are there. again: starts a second time on what the first
-        start left, after one more update."""
+        """What is wrong, and how many unacknowledged updates are there. again: how the daemon ends before it starts a
+        second time on what the first start left, with one more update, or "cut" where the power is cut as it starts."""
         self.place(tree)
         try:
             self.daemon.start()
             found = self.read()
             wrong, more = oracle.difference(found, position)
-            if wrong is None and again:
+            if wrong is None and again in ("clean", "killed"):
                 wrong = self.check_again(found, again == "clean")
             self.end(clean=False)
+            if wrong is None and again == "cut":
+                wrong = self.check_recovery(tree, oracle, position)
         except DaemonEnded as ended:
             return str(ended), 0
         except (OSError, EOFError, VarlinkError, AssertionError) as error:
@@ -376,6 +379,43 @@ class Starter:
             self.daemon.ended = True
             return f"{error!r}\n{self.daemon.log()}", 0
         return wrong and f"{wrong}\n{self.daemon.log()}", more
+
+    def check_recovery(self, tree, oracle, position):
+        """Cuts the power again while the daemon recovers: what is wrong. What it served must be there afterwards."""
+        record = os.path.join(self.directory, "record")
+        self.place(tree)
+        with open(record, "wb"):
+            pass
+        disk = Disk()
+        disk.load(self.directory)
+        self.daemon.environment.update({"LD_PRELOAD": LIBRARY, "HOLDFAST_RECORD": record,
+                                        "HOLDFAST_RECORD_ROOT": self.directory})
+        try:
+            self.daemon.start()
+            found = self.read()
+            self.end(clean=False)
+        finally:
+            self.daemon.environment.clear()
+        return self.cut_recovery(disk, list(entries(record)), found, oracle, position)
+
+    def cut_recovery(self, disk, recorded, found, oracle, position):
+        dice = random.Random(position)
+        cuts = sorted(dice.choices(range(len(recorded)), k=RECOVERY_CUTS)) + [len(recorded)]
+        done = 0
+        for cut in cuts:
+            for entry in recorded[done:cut]:
+                disk.apply(entry)
+            done = cut
+            self.place(disk.build(dice))
+            self.daemon.start()
+            again = self.read()
+            self.end(clean=False)
+            wrong = oracle.difference(again, position)[0]
+            if wrong is None and cut == len(recorded) and again != found:
+                wrong = "what was served is not there"
+            if wrong:
+                return f"cut again after {cut} of {len(recorded)} entries of the recovery: {wrong}"
+        return None
 
     def check_again(self, found, clean):
         with self.daemon.client() as client:
@@ -425,7 +465,7 @@ def campaign(work, cuts, seed, forget=None):
             dice = random.Random(f"{seed} {number}")
             tree = disk.build(dice)
             flipped = flip(dice, disk, tree, work.partial) if number % 3 == 0 else ""
-            again = ("", "", "", "clean", "", "", "", "killed")[number % 8]
+            again = ("", "cut", "", "clean", "", "cut", "", "killed")[number % 8]
             wrong, more = starter.check(tree, oracle, cut, again)
             if wrong and KEEP:
                 keep(tree, cut, wrong)

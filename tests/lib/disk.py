@@ -175,6 +175,29 @@ class Disk:
             UNLINK: self.unlink, SYNC_BEGIN: self.sync_begin, SYNC_END: self.sync_end,
         }
 
+    def load(self, path):
+        """Begins with the directories that lie in path, all of it durable. Before the record's first entry."""
+        self.root = self.inodes[os.stat(path).st_ino] = Directory()
+        for name in os.listdir(path):
+            if os.path.isdir(os.path.join(path, name)):
+                self.root.durable[name] = self.root.cache[name] = self._load(os.path.join(path, name))
+
+    def _load(self, path):
+        inode = os.stat(path).st_ino
+        if inode in self.inodes:
+            return self.inodes[inode]
+        if os.path.isdir(path):
+            what = Directory()
+            what.cache = {name: self._load(os.path.join(path, name)) for name in os.listdir(path)}
+            what.durable = dict(what.cache)
+        else:
+            what = File()
+            with open(path, "rb") as file:
+                what.cache = bytearray(file.read())
+            what.durable = bytearray(what.cache)
+        self.inodes[inode] = what
+        return what
+
     def apply(self, entry):
         self.handlers[entry.kind](entry)
 
