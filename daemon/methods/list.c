@@ -64,15 +64,15 @@ static bool list_visit(void *context, const ArenaEntry *entry)
     size_t text = buffer_size(page->writer.out) - page->start;
     ArenaEntry shown = *entry;
 
-    if (page->entries > 0 &&
-        (page->entries >= page->limit || text + entry->value.size > LIST_TEXT_MAX))
-        return false;
     if (page->prefix.size > 0 &&
         (entry->key.size < page->prefix.size ||
          memcmp(entry->key.data, page->prefix.data, page->prefix.size) != 0))
         return true;
     if (!page->values)
         shown.value = BYTES_OF("null");
+    if (page->entries > 0 &&
+        (page->entries >= page->limit || text + shown.value.size > LIST_TEXT_MAX))
+        return false;
     show_entry(&page->writer, &shown);
     page->entries++;
     return true;

@@ -346,6 +346,15 @@ def _():
     equal({e["value"] for page in pages for e in page["entries"]}, {None})
 
 
+@test("a listing without values has pages of keys, however large the values are")
+def _():
+    daemon, client = served()
+    for number in range(3):
+        client.call("Put", arena="a", key=f"e{number}", value="x" * (2 << 20))
+    equal(len(client.call("List", arena="a", prefix="e", values=False)["entries"]), 3, "keys on one page")
+    equal([len(page["entries"]) for page in client.call_more("List", arena="a", prefix="e")][:3], [1, 1, 1], "values on a page")
+
+
 def become(uid, gid, groups=()):
     """Runs in a child: connects as another user."""
     os.setgroups(list(groups))
