@@ -37,6 +37,7 @@ struct Journal {
 
     JournalState state;
     int error;
+    uint64_t room_retry; /* without room: not before */
     uint64_t failed_revision;
     bool restart_pending; /* the fresh segment is being synced */
     bool restart_durable; /* it is: the journal goes on there once it is healed */
@@ -52,6 +53,12 @@ void journal_close_writer(Journal *journal);
 static inline bool journal_gathered(const Journal *journal)
 {
     return journal->writer.used > sizeof(BatchHeader);
+}
+/* The current segment holds no batch yet. */
+static inline bool journal_fresh(const Journal *journal)
+{
+    return journal->rotation.current.fd >= 0 &&
+           journal->rotation.current.offset == SEGMENT_BATCHES_OFFSET;
 }
 static inline bool journal_unsynced(const Journal *journal)
 {

@@ -255,6 +255,7 @@ static void journal_write_turn(Journal *journal, uint64_t now)
     int r = journal_write_gathered(journal);
     if (r < 0) {
         journal_close_writer(journal);
+        journal->room_retry = journal_fresh(journal) ? now + ROTATION_RETRY_USEC : 0;
         journal_change(journal, JOURNAL_NO_ROOM, r);
         return;
     }
@@ -262,14 +263,18 @@ static void journal_write_turn(Journal *journal, uint64_t now)
 }
 
 /* The batch goes to a fresh segment: where the write that failed left something, nobody looks any
- * more, since the fresh segment's first batch names the place before it. */
+ * more, since the fresh segment's first batch names the place before it. A fresh one in which it
+ * failed too is tried again: each new one would take more of the room that is wanting. */
 static void journal_try_again(Journal *journal, uint64_t now)
 {
-    if (journal_next_segment(journal) < 0)
+    if (now < journal->room_retry)
+        return;
+    if (!journal_fresh(journal) && journal_next_segment(journal) < 0)
         return;
     int r = journal_write_gathered(journal);
     if (r < 0) {
         journal->error = r;
+        journal->room_retry = now + ROTATION_RETRY_USEC;
         return;
     }
     journal_change(journal, JOURNAL_OK, 0);
@@ -301,11 +306,24 @@ void journal_commit(Journal *journal)
 
 uint64_t journal_deadline(const Journal *journal)
 {
-    uint64_t deadline = rotation_deadline(&journal->rotation);
+    uint64_t deadline = MIN(rotation_deadline(&journal->rotation), journal->interval_deadline);
+    bool ready = rotation_has_ready(&journal->rotation);
 
-    if (journal->state == JOURNAL_CONDEMNED)
-        return MIN(deadline, journal->restart_retry);
-    return MIN(deadline, journal->interval_deadline);
+    /* What waits for a segment or for a sync is woken by those. */
+    switch (journal->state) {
+    case JOURNAL_OK:
+        break;
+    case JOURNAL_NO_ROOM:
+        if (ready || journal_fresh(journal))
+            deadline = MIN(deadline, journal->room_retry);
+        break;
+    case JOURNAL_CONDEMNED:
+        if (ready && !journal->restart_pending && !journal->restart_durable &&
+            sync_pending(journal->sync) == 0)
+            deadline = MIN(deadline, journal->restart_retry);
+        break;
+    }
+    return deadline;
 }
 
 void journal_set_policy(Journal *journal, JournalPolicy policy, uint64_t sync_interval_usec,
@@ -334,7 +352,7 @@ bool journal_switch(Journal *journal)
         return false;
     journal_sync(journal);
     /* A segment that is still fresh serves as well. */
-    if (journal->rotation.current.offset == SEGMENT_BATCHES_OFFSET)
+    if (journal_fresh(journal))
         return true;
     return journal_next_segment(journal) == 0;
 }

@@ -69,6 +69,9 @@ TestJournal *test_journal_new(void)
 TestJournal *test_journal_copy(const TestJournal *test)
 {
     TestJournal *copy = test_journal_new();
+
+    /* So that no name changes while the directory is read. */
+    housekeeper_drain(test->housekeeper);
     int fd = openat(test->directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = need(fdopendir(fd));
     const struct dirent *entry;
