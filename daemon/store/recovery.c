@@ -509,8 +509,8 @@ static uint64_t base_revision(const Run *run)
     uint64_t highest = MAX(MAX(position->revision, position->highest), run->table_revision);
 
     highest = MAX(highest, proven_revision(run->options->images_directory_fd));
-    if (highest == 0 || position->clean)
-        return highest;
+    if (position->clean || (highest == 0 && position->segment == 0))
+        return highest; /* nothing was given since, or ever */
     return highest + (UINT64_C(1) << 32);
 }
 

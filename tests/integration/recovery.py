@@ -64,6 +64,18 @@ def _():
         daemon.stop()
 
 
+@test("a daemon that died before anything was durable may have shown revisions; they are not given again")
+def _():
+    daemon = Daemon(options=QUIET)
+    equal(daemon.status()["revision"], 0, "of a first start")
+    daemon.kill()
+    daemon.start()
+    daemon.call("CreateArena", name="a")
+    if daemon.status()["revision"] <= 2**32:
+        raise AssertionError("a revision that may have been seen before")
+    daemon.stop()
+
+
 @test("after a clean stop revisions go on where they were")
 def _():
     daemon = Daemon(options=QUIET)
