@@ -112,8 +112,9 @@ def served(options=()):
 
 
 @contextlib.contextmanager
-def under_attack(daemon, memory, least_time=1.0):
-    """Within it the attack runs. memory: bytes by which the daemon's private memory may grow meanwhile."""
+def under_attack(daemon, memory, least_time=1.0, floor=0.020):
+    """Within it the attack runs. memory: bytes by which the daemon's private memory may grow meanwhile; floor: what the
+    p99 may be in any case, in seconds."""
     with Watch(daemon) as alone:
         time.sleep(1)
     before = descriptors(daemon)
@@ -127,7 +128,7 @@ def under_attack(daemon, memory, least_time=1.0):
           f"at most {attacked.peak / MIB:.1f} MiB; {time.monotonic() - began:.1f} s")
     if attacked.count < 20:
         raise AssertionError(f"the well-behaved client made only {attacked.count} calls")
-    if not SANITIZED and attacked.p99 > max(10 * alone.p99, 0.020):
+    if not SANITIZED and attacked.p99 > max(10 * alone.p99, floor):
         raise AssertionError(f"p99 rose from {alone.p99} s to {attacked.p99} s")
     if attacked.grown > memory + SLACK:
         raise AssertionError(f"the memory grew by {attacked.grown / MIB:.1f} MiB, not {memory / MIB:.1f}")
@@ -255,20 +256,28 @@ def _():
             sending.join()
 
 
+def vanish(daemon, data):
+    """Connects, sends and goes. Without a timeout connect(2) waits where the listener's queue is full."""
+    with daemon.client(timeout=None) as client, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        client.send_bytes(data)
+
+
 @test("clients that connect and vanish leave nothing behind")
 def _():
     parts = [b"", encoded("GetStatus"), encoded("Put", {"arena": "a", "key": "v", "value": 1}) * 10,
-             encoded("Get", {"arena": "a", "key": "count"})[:20], b"{", b"]\0", b"\0",
-             encoded("Get", {"arena": "a", "key": "large"}), encoded("OpenArena", {"name": "a"})]
-    with served() as (daemon, _), under_attack(daemon, BUFFERS // 4 + MESSAGE_MAX):
-        for number in range(VANISHING):
-            # Without a timeout connect(2) waits where the listener's queue is full.
+             encoded("Get", {"arena": "a", "key": "count"})[:20], b"{", b"]\0", b"\0", encoded("OpenArena", {"name": "a"})]
+    with served() as (daemon, _):
+        before = descriptors(daemon)
+        # Replies of 8 MiB to nobody take their time; they are no part of what is measured.
+        for _ in range(100):
+            vanish(daemon, encoded("Get", {"arena": "a", "key": "large"}))
+        eventually(lambda: descriptors(daemon) == before, "the descriptors are as before")
+        # The listener's queue is full all the time, and 64 that come, call and go are served in a turn of the loop.
+        with under_attack(daemon, 16 * MIB, floor=0.200):
+            for number in range(VANISHING):
+                vanish(daemon, parts[number % len(parts)])
             with daemon.client(timeout=None) as client:
-                part = parts[number % len(parts) if number % 50 < 10 else number % 7]
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    client.send_bytes(part)
-        with daemon.client(timeout=None) as client:
-            equal(client.call("GetStatus")["status"]["state"], "serving")
+                equal(client.call("GetStatus")["status"]["state"], "serving")
 
 
 run()
