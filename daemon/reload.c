@@ -69,6 +69,7 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
                int *ret_line, char *reason, size_t reason_size)
 {
     Manager *manager = context;
+    uint64_t interval = manager->config->interval_usec;
     ConfigError error = {0};
     ServerLimits limits;
     JobOptions job;
@@ -98,7 +99,8 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
                        manager->config->arena_bytes_max);
     journal_set_policy(manager->journal, (JournalPolicy)manager->config->sync,
                        manager->config->sync_interval_usec, manager->config->segment_bytes_max);
-    triggers_start(manager);
+    if (manager->config->interval_usec != interval)
+        triggers_start(manager); /* else reloads would put the checkpoint off again and again */
     log_info("configuration read again");
     return 0;
 }

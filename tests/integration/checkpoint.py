@@ -439,4 +439,15 @@ def _():
         other.call("TakeCheckpoint")
 
 
+@test("reloads do not put off the checkpoint that the interval wants")
+def _():
+    with Daemon(options=["Checkpoint.IntervalSec=3s"]) as daemon, daemon.client() as client:
+        client.call("CreateArena", name="a")
+
+        def taken():
+            client.call("Reload")
+            return client.call("ListCheckpoints")["checkpoints"]
+        eventually(taken, "a checkpoint by the interval, with reloads all the time", 20)
+
+
 run()
