@@ -9,7 +9,9 @@
  * sync began stands before the sync's beginning, what was answered after it stands behind its end.
  * Two calls that overlap in time may stand in either order, as they may be done in either.
  *
- * SIGRTMIN+5 kills the program as SIGKILL would, but never between a change and its entry.
+ * SIGRTMIN+5 kills the program as SIGKILL would, but never between a change and its entry, nor in
+ * the middle of an entry, not even of a child that dies with it. (A child that is killed alone may
+ * leave half an entry, and then the program does not die of this signal any more.)
  *
  * What this does not see: system calls that do not go through these functions of the C library, and
  * stores to mapped files. An entry that cannot be written aborts the program. */
@@ -29,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -75,14 +78,19 @@ typedef struct Place {
     bool watched;
 } Place;
 
+/* In memory that children share: a write that a child is killed in would be torn. */
+typedef struct Life {
+    atomic_int active; /* calls that change something now, and their entries */
+    atomic_bool dying;
+} Life;
+
 /* A preload library has no object that its state could lie in. */
 static struct {
     int fd; /* of the record; -1: nothing is recorded */
     char path[PATH_MAX];
     dev_t device;
     pid_t pid;
-    atomic_int active; /* calls that change something now */
-    atomic_bool dying;
+    Life *life;
 
     /* Found once: a forked child could not ask for them. */
     __typeof__(&open) open;
@@ -157,30 +165,31 @@ static void append(const Entry *entry, const char *text, const char *text2,
     errno = error;
 }
 
-/* Around each call that changes something. */
+/* Around each call that changes something. Where nothing is recorded there is no life to lose. */
+static void leave(void)
+{
+    if (record.life && atomic_fetch_sub(&record.life->active, 1) == 1 &&
+        atomic_load(&record.life->dying))
+        kill(record.pid, SIGKILL);
+}
+
 static void enter(void)
 {
-    atomic_fetch_add(&record.active, 1);
-    if (atomic_load(&record.dying) && record.pid == getpid()) {
-        if (atomic_fetch_sub(&record.active, 1) == 1)
-            kill(record.pid, SIGKILL);
+    if (!record.life)
+        return;
+    atomic_fetch_add(&record.life->active, 1);
+    if (atomic_load(&record.life->dying)) {
+        leave();
         for (;;)
             pause();
     }
 }
 
-static void leave(void)
-{
-    if (atomic_fetch_sub(&record.active, 1) == 1 && atomic_load(&record.dying) &&
-        record.pid == getpid())
-        kill(record.pid, SIGKILL);
-}
-
 static void die(int number)
 {
     (void)number;
-    atomic_store(&record.dying, true);
-    if (atomic_load(&record.active) == 0)
+    atomic_store(&record.life->dying, true);
+    if (atomic_load(&record.life->active) == 0)
         kill(record.pid, SIGKILL);
 }
 
@@ -240,6 +249,10 @@ __attribute__((constructor)) static void record_begin(void)
         fail("the record's path is too long");
     open_record();
     unsetenv("LD_PRELOAD");
+    record.life =
+        mmap(NULL, sizeof(*record.life), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (record.life == MAP_FAILED)
+        fail("mmap");
     if (sigaction(SIGRTMIN + 5, &action, NULL) < 0)
         fail("sigaction");
     append(&(Entry){.kind = ENTRY_BEGIN, .file = status.st_ino}, NULL, NULL, NULL, 0);
@@ -654,21 +667,25 @@ int rmdir(const char *path)
 
 /* --- durable */
 
+static void sync_entry(EntryKind kind, uint64_t file, int error)
+{
+    enter();
+    append(&(Entry){.kind = kind, .file = file, .bytes = (uint64_t)error}, NULL, NULL, NULL, 0);
+    leave();
+}
+
 static int synced(int fd, int (*sync)(int))
 {
     struct stat status;
     bool is = watched(fd, &status);
     int r, error;
 
-    if (is)
-        append(&(Entry){.kind = ENTRY_SYNC_BEGIN, .file = status.st_ino}, NULL, NULL, NULL, 0);
+    if (!is)
+        return sync(fd);
+    sync_entry(ENTRY_SYNC_BEGIN, status.st_ino, 0);
     r = sync(fd);
     error = errno;
-    if (is)
-        append(&(Entry){.kind = ENTRY_SYNC_END,
-                        .file = status.st_ino,
-                        .bytes = r < 0 ? (uint64_t)error : 0},
-               NULL, NULL, NULL, 0);
+    sync_entry(ENTRY_SYNC_END, status.st_ino, r < 0 ? error : 0);
     errno = error;
     return r;
 }
