@@ -514,7 +514,7 @@ Test(journal, condemned_survives_a_restart)
 
     test_journal_open(copy);
     cr_assert(eq(int, journal_state(copy->journal), JOURNAL_CONDEMNED));
-    cr_assert(eq(u64, journal_failed_revision(copy->journal), 7), "the eighth was never written");
+    cr_assert(eq(u64, journal_failed_revision(copy->journal), copy->last));
     cr_assert(eq(int, test_journal_append(copy, 1, 10), -ENOSPC));
     cr_assert(test_journal_until(copy, is_covered));
     uint64_t image = journal_revision(copy->journal);
