@@ -1,6 +1,7 @@
 """What is promised for when the journal cannot be written: without room, updates are refused with the reason, reads go
 on, and all heals by itself and without a checkpoint; after a sync that failed, those waiting are told NotDurable, and
-updates are refused until a checkpoint has healed it, also across a restart. Both are in GetStatus and in the log, once."""
+updates are refused until a checkpoint has healed it, also across a restart. Both are in GetStatus and in the log,
+once."""
 
 import contextlib
 import os
