@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sysexits.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -22,6 +21,7 @@
 #include "base/message-ids.h"
 #include "manager-private.h"
 #include "protocol/json.h"
+#include "service/activation.h"
 #include "service/notify.h"
 
 #define PROGRESS_USEC (5 * USEC_PER_SEC)
@@ -265,11 +265,11 @@ static int new_services(Manager *manager)
 /* The socket: the ones the service manager hands over, else our own. */
 static int listen_on_socket(Manager *manager)
 {
-    int count = sd_listen_fds(1);
+    int first, count = activation_sockets(&first);
     int r = 0;
 
     for (int i = 0; i < count && r == 0; i++)
-        r = server_listen_fd(manager->server, SD_LISTEN_FDS_START + i);
+        r = server_listen_fd(manager->server, first + i);
     if (count <= 0)
         r = server_listen(manager->server, manager->options->socket, manager->config->socket_mode,
                           reload_socket_group(manager->config));
