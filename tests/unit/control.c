@@ -142,7 +142,6 @@ Test(control, a_process_killed_at_any_moment_leaves_whole_records)
 {
     for (unsigned round = 0; round < 25; round++) {
         _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
-        _cleanup_(test_journal_freep) TestJournal *next = NULL;
         Control *control;
         Lineage lineage;
         int fds[2];
