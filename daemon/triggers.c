@@ -57,14 +57,25 @@ static void host_resume(void *context)
     event_active(manager->again, 0, 0);
 }
 
-static bool covers_all(const Manager *manager, const Checkpoint *checkpoint)
+static bool holds(const Checkpoint *checkpoint, const Identity *identity)
 {
-    size_t held = 0;
-
     for (size_t i = 0; i < checkpoint->arena_count; i++)
-        held += checkpoint->arenas[i].held &&
-                store_find_identity(manager->store, &checkpoint->arenas[i].identity) != NULL;
-    return held == store_count(manager->store);
+        if (checkpoint->arenas[i].held && identity_equal(&checkpoint->arenas[i].identity, identity))
+            return true;
+    return false;
+}
+
+/* damaged: those that are damaged, too, which no checkpoint saves. */
+static bool covers_all(const Manager *manager, const Checkpoint *checkpoint, bool damaged)
+{
+    for (size_t i = 0; i < store_count(manager->store); i++) {
+        const StoreArena *arena = store_at(manager->store, i);
+
+        if ((damaged || !arena_damage(arena->arena)) &&
+            !holds(checkpoint, arena_identity(arena->arena)))
+            return false;
+    }
+    return true;
 }
 
 static void host_ended(void *context, const Checkpoint *checkpoint)
@@ -76,7 +87,8 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
         manager->retry_usec = clock_monotonic() + RETRY_USEC;
     if (checkpoint->state != CHECKPOINT_COMPLETE)
         return;
-    if (journal_state(manager->journal) == JOURNAL_CONDEMNED && covers_all(manager, checkpoint) &&
+    if (journal_state(manager->journal) == JOURNAL_CONDEMNED &&
+        covers_all(manager, checkpoint, true) &&
         checkpoint->spec.revision >= journal_failed_revision(manager->journal))
         (void)journal_heal(manager->journal,
                            checkpoint->spec.revision); /* else the next one does */
@@ -95,19 +107,21 @@ const JobHost triggers_job_host = {
 
 /* --- what the journal must keep */
 
-typedef uint64_t (*CutOf)(const Manager *manager, const Identity *identity);
+typedef uint64_t (*CutOf)(const Manager *manager, const Arena *arena);
 
-static uint64_t oldest_cut(const Manager *manager, const Identity *identity)
+static uint64_t oldest_cut(const Manager *manager, const Arena *arena)
 {
-    return catalog_oldest_cut(manager->catalog, identity);
+    return catalog_oldest_cut(manager->catalog, arena_identity(arena));
 }
 
-static uint64_t newest_cut(const Manager *manager, const Identity *identity)
+static uint64_t newest_cut(const Manager *manager, const Arena *arena)
 {
     size_t index;
-    const Checkpoint *image =
-        catalog_newest_of(manager->catalog, identity, catalog_count(manager->catalog), &index);
+    const Checkpoint *image = catalog_newest_of(manager->catalog, arena_identity(arena),
+                                                catalog_count(manager->catalog), &index);
 
+    if (arena_damage(arena))
+        return UINT64_MAX; /* a checkpoint would not make it a newer one */
     return image ? image->spec.revision : 0;
 }
 
@@ -120,7 +134,7 @@ static uint64_t lowest_cut(const Manager *manager, CutOf cut_of)
 
     for (size_t i = 0; i < store_count(manager->store); i++) {
         const Arena *arena = store_at(manager->store, i)->arena;
-        uint64_t cut = cut_of(manager, arena_identity(arena));
+        uint64_t cut = cut_of(manager, arena);
 
         if (cut == 0)
             cut = MAX(arena_created_revision(arena), UINT64_C(1)) - 1;
@@ -144,7 +158,7 @@ bool triggers_changed(const Manager *manager)
 
     if (!newest)
         return store_count(manager->store) > 0;
-    return last > newest->spec.revision || !covers_all(manager, newest);
+    return last > newest->spec.revision || !covers_all(manager, newest, false);
 }
 
 static void own_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)

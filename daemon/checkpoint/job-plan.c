@@ -35,7 +35,10 @@ int job_plan_init(JobPlan *plan, const JobRequest *request, const JobArena *aren
         ImageArena *arena = &plan->arenas[i];
 
         describe(arenas[i].arena, arena);
-        arena->held = job_request_wants(request, &arena->identity);
+        /* What is damaged stays as older images and the journal have it: the next start makes it
+         * whole from them. */
+        arena->held =
+            job_request_wants(request, &arena->identity) && !arena_damage(arenas[i].arena);
         if (!arena->held)
             continue;
         plan->cuts[plan->held] = (CaptureCut){.marks = arenas[i].marks, .pages = arena->pages};

@@ -166,13 +166,34 @@ static bool may_checkpoint(MethodCall *call, const StoreArena *arena)
                           RIGHT_WRITE);
 }
 
+/* The arena of that name, if it can be saved for this caller. NULL: a reply was written. */
+static const StoreArena *find_to_save(MethodCall *call, Bytes name, MethodResult *ret_result)
+{
+    StoreOutcome outcome = {0};
+
+    call->arena = store_find(call->methods->options.store, name);
+    if (!call->arena) {
+        *ret_result = error_no_arena(call, name);
+        return NULL;
+    }
+    if (!may_checkpoint(call, call->arena)) {
+        *ret_result = error_denied(call);
+        return NULL;
+    }
+    if (arena_damage(call->arena->arena)) {
+        store_note_damage(call->arena);
+        *ret_result = error_store(call, STORE_DAMAGED, &outcome, NULL, false);
+        return NULL;
+    }
+    return call->arena;
+}
+
 /* The arenas that the parameters name, checked; none named: none, which means all. 0, or a reply
  * was written. identities: room for all arenas that exist. */
 static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count,
                        MethodResult *ret_result)
 {
     const TakeParameters *parameters = call->parameters;
-    Store *store = call->methods->options.store;
     JsonWalk walk = json_walk(parameters->arenas);
     size_t count = 0;
     Bytes name, element;
@@ -185,17 +206,12 @@ static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count
             *ret_result = error_invalid(call, "arenas");
             return -EINVAL;
         }
-        arena = store_find(store, inner);
-        if (!arena) {
-            *ret_result = error_no_arena(call, inner);
+        arena = find_to_save(call, inner, ret_result);
+        if (!arena)
             return -ENOENT;
-        }
-        if (!may_checkpoint(call, arena)) {
-            *ret_result = error_denied(call);
-            return -EPERM;
-        }
         add_identity(identities, &count, arena_identity(arena->arena));
     }
+    call->arena = NULL;
     if (count == 0) {
         *ret_result = error_invalid(call, "arenas");
         return -EINVAL;
@@ -249,7 +265,7 @@ MethodResult method_take_checkpoint(MethodCall *call)
 {
     const TakeParameters *parameters = call->parameters;
     _cleanup_(freep) Identity *identities = NULL;
-    MethodResult result;
+    MethodResult result = METHOD_DONE;
     size_t count = 0;
     int r;
 
