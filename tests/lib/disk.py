@@ -5,8 +5,8 @@
         disk.apply(entry)
     write_tree(disk.build(random.Random(1)), directory)
 
-What a completed sync covers is there; each directory entry and each sector of 512 bytes that none covers is there or not
-on its own. Nothing more is assumed: a file's sync does not make its name durable, a later write may be there without an
+What a completed sync covers is there; each directory entry and each sector of 512 bytes that none covers is there or
+not on its own. Nothing more is assumed: a file's sync does not make its name durable, a later write may be there without an
 earlier one, a size without its data (zeros) and data without its size (gone)."""
 
 import os
