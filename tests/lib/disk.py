@@ -6,8 +6,9 @@
     write_tree(disk.build(random.Random(1)), directory)
 
 What a completed sync covers is there; each directory entry and each sector of 512 bytes that none covers is there or
-not on its own. Nothing more is assumed: a file's sync does not make its name durable, a later write may be there without an
-earlier one, a size without its data (zeros) and data without its size (gone)."""
+not on its own. Nothing more is assumed: a file's sync does not make its name durable, a later write may be there
+without an earlier one, a size without its data (zeros) and data without its size (gone). One thing is: a rename within
+a directory is done or not done, as every file system of today has it."""
 
 import os
 import struct
