@@ -301,7 +301,7 @@ void manager_stop_now(Manager *manager)
 static void on_signal(evutil_socket_t signal_number, short what, void *context)
 {
     Manager *manager = context;
-    const char *ignored[64];
+    const char *ignored[64] = {NULL};
     char file[256], reason[256];
     int line;
 
@@ -311,8 +311,10 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
         triggers_now(manager);
         break;
     case SIGHUP:
-        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason,
-                         sizeof(reason));
+        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored) - 1, file, sizeof(file), &line,
+                         reason, sizeof(reason));
+        for (size_t i = 0; ignored[i]; i++)
+            log_notice("reload: %s takes effect at the next start", ignored[i]);
         break;
     default:
         if (manager->state == MANAGER_STOPPING)

@@ -8,8 +8,11 @@
 #include "base/log.h"
 #include "base/message-ids.h"
 #include "manager-private.h"
+#include "service/notify.h"
 
 #define RETRY_USEC (60 * USEC_PER_SEC)
+/* Told to the service manager every second while the last checkpoint runs. */
+#define STOP_EXTEND_USEC (30 * USEC_PER_SEC)
 
 /* --- what the job asks */
 
@@ -83,7 +86,8 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
     Manager *manager = context;
 
     store_release_dropped(manager->store);
-    if (checkpoint->state == CHECKPOINT_FAILED)
+    /* Also after a cancelled one: what was cancelled shall not begin again at once. */
+    if (checkpoint->state != CHECKPOINT_COMPLETE)
         manager->retry_usec = clock_monotonic() + RETRY_USEC;
     if (checkpoint->state != CHECKPOINT_COMPLETE)
         return;
@@ -205,6 +209,15 @@ void triggers_tick(Manager *manager)
 {
     uint64_t now = clock_monotonic();
 
+    if (manager->state == MANAGER_STOPPING) {
+        const Checkpoint *last = job_running(manager->job);
+
+        notify_extend(STOP_EXTEND_USEC);
+        if (last && last->summary.pages_total > 0)
+            notify_status("last checkpoint: %u%%",
+                          (unsigned)(last->pages_done * 100 / last->summary.pages_total));
+        return;
+    }
     if (now < manager->retry_usec)
         return;
     if (journal_state(manager->journal) == JOURNAL_CONDEMNED) {

@@ -142,7 +142,8 @@ static void verify_finish(Verify *verify)
     } else if (last->result != 0) {
         event = VERIFY_FAILED;
         why = last->result > 0 ? "the process that read it died" : log_errno(last->result);
-        log_warning("checkpoint %s could not be verified: %s", checkpoint->spec.id, why);
+        if (waiter) /* else it was given up */
+            log_warning("checkpoint %s could not be verified: %s", checkpoint->spec.id, why);
     }
     if (waiter)
         waiter->notify(waiter, event, last->pages_done, last->pages_total, last->where, why);

@@ -4,6 +4,9 @@
 
 #include "methods/method.h"
 
+/* Names in a request, repeated ones counted. */
+#define NAMES_MAX 4096
+
 typedef struct TakeParameters {
     Bytes arenas;
     Bytes label;
@@ -195,7 +198,7 @@ static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count
 {
     const TakeParameters *parameters = call->parameters;
     JsonWalk walk = json_walk(parameters->arenas);
-    size_t count = 0;
+    size_t count = 0, named = 0;
     Bytes name, element;
 
     while (json_next(&walk, &name, &element)) {
@@ -205,6 +208,10 @@ static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count
         if (json_type_of(element) != SCAN_STRING || !store_name_valid(inner)) {
             *ret_result = error_invalid(call, "arenas");
             return -EINVAL;
+        }
+        if (++named > NAMES_MAX) {
+            *ret_result = error_limit(call, "arenas", NAMES_MAX);
+            return -E2BIG;
         }
         arena = find_to_save(call, inner, ret_result);
         if (!arena)

@@ -494,6 +494,8 @@ static int replay_journal(Run *run)
 /* Arenas that must come from the journal did they come? */
 static int check_wanted(Run *run)
 {
+    if (run->options->cut)
+        return 0; /* what is missing was given up */
     for (size_t i = 0; i < run->wanted_count; i++)
         if (!find_origin(run, &run->wanted[i]) &&
             run->recovery->position.revision < run->table_revision)
