@@ -214,6 +214,7 @@ def _():
             client.call("Put", arena="a", key="k1", value=number)
             client.call("TakeCheckpoint")
         eventually(lambda: not os.path.exists(first), "the first segment goes")
+        eventually(lambda: len(glob.glob(daemon.path("images", "*.image"))) == 2, "two images stay")
         for image in sorted(glob.glob(daemon.path("images", "*.image")))[1:]:
             flip(image, os.path.getsize(image) // 2)
         daemon.kill()
