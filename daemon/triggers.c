@@ -149,7 +149,17 @@ static uint64_t lowest_cut(const Manager *manager, CutOf cut_of)
 
 void triggers_retire_journal(Manager *manager)
 {
-    journal_retire(manager->journal, lowest_cut(manager, oldest_cut));
+    uint64_t lowest = lowest_cut(manager, oldest_cut);
+
+    /* Also back to the oldest image there is: with it, arenas that were created since come back
+     * even where every newer image is damaged. */
+    for (size_t i = 0; i < catalog_count(manager->catalog); i++) {
+        const Checkpoint *image = catalog_at(manager->catalog, i);
+
+        if (image->state == CHECKPOINT_COMPLETE)
+            lowest = MIN(lowest, image->spec.revision);
+    }
+    journal_retire(manager->journal, lowest);
 }
 
 /* --- by itself */

@@ -222,6 +222,22 @@ def _():
         equal(daemon.call("Get", arena="a", key="k1")["value"], 4)
 
 
+@test("arenas created since an older image come back from it and the journal when the newest is damaged")
+def _():
+    with Daemon(options=QUIET + ["Journal.Sync=never"]) as daemon, daemon.client() as client:
+        client.call("CreateArena", name="old")
+        client.call("TakeCheckpoint")
+        client.call("DropArena", name="old")
+        some_updates(client)
+        newest = client.call("TakeCheckpoint")["checkpoint"]
+        before = entries(client)
+        flip(newest["path"], newest["imageBytes"] // 2)
+        daemon.kill()
+        daemon.start()
+        equal(entries(daemon.client()), before)
+        equal([arena["name"] for arena in daemon.call("ListArenas")["arenas"]], ["a"])
+
+
 @test("durableRevision follows the policy")
 def _():
     with Daemon(options=QUIET + ["Journal.Sync=always"]) as daemon, daemon.client() as client:
