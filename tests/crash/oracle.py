@@ -5,25 +5,14 @@ follow from all updates in the order of their revisions.
 An update that was not answered may have happened or not. A connection's updates are carried out in their order, so what
 happened of them is the first n; what is found on the writer's own keys tells n, and the oracle goes on from there."""
 
+from merge import merged
+
 ACCOUNTS = 20
 BALANCE = 1000
 # Keys "m<writer>.<serial % MARKERS>" in the bank mark transfers; far more of them than one writer has under way.
 MARKERS = 32
 
 UNKNOWN = None
-
-
-def merged(target, patch):
-    """RFC 7396."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 class Entries:

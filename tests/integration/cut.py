@@ -9,7 +9,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import Daemon, VarlinkError, equal, message, run, test  # noqa: E402
+from daemon import Daemon, VarlinkError, run, test  # noqa: E402
+from merge import merged  # noqa: E402
 
 CLIENTS = 4
 ENTRIES = int(os.environ.get("HOLDFAST_CUT_ENTRIES", "12000"))
@@ -53,19 +54,6 @@ def writer(socket_path, seed, stop, results):
     results.put(done)
 
 
-def merge(target, patch):
-    """RFC 7396."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merge(result.get(name), value)
-    return result
-
-
 class Model:
     """What the acknowledged updates make, one after the other."""
 
@@ -82,7 +70,7 @@ class Model:
             if op["op"] == "put":
                 value = op["value"]
             elif op["op"] == "merge":
-                value = merge(value, op["patch"])
+                value = merged(value, op["patch"])
             else:
                 value = (value or 0) + op["by"]
             self.entries[key] = (value, revision)

@@ -5,20 +5,9 @@ that is there is a beginning of what was sent, in the order of revisions."""
 import copy
 from dataclasses import dataclass, field
 
+from merge import merged
+
 NEVER = 1 << 62
-
-
-def merged(target, patch):
-    """RFC 7396."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 @dataclass
