@@ -5,7 +5,7 @@
  * child is killed (capture_disarm, and capture_release once it is reaped).
  *
  * Why no page gets in torn or gets lost. All of a page's way, with the names that the steps have in
- * the code:
+ * the code, and in tests/crash/models/capture.pml, which SPIN checks:
  *
  *   parent (barrier, then the update)              child (sweep.c, through capture_child_*)
  *   P1  copy the page and its name into the slot   C1  copy the page (pread)

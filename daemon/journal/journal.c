@@ -368,7 +368,7 @@ void journal_sync(Journal *journal)
 void journal_retire(Journal *journal, uint64_t revision)
 {
     /* The segment that the mark is in tells what was before it, so the ones before are needed no
-     * more. */
+     * more (MAY_GO in tests/crash/models/publish.pml). */
     rotation_retire(&journal->rotation, revision, journal->position.durable.segment);
 }
 
