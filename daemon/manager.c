@@ -480,6 +480,8 @@ static int start(Manager *manager)
     int r;
 
     ignore_signals();
+    if (manager->config->after_command && manager->config->after_command[0] != '\0')
+        log_warning("AfterCommand= is set, but this version does not run commands yet");
     manager->status.started_usec = clock_realtime();
     manager->status.state = "starting";
     r = open_state(manager);
