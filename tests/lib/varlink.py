@@ -57,16 +57,17 @@ class Client:
 
     def __init__(self, path, timeout=120, terminator=b"\0"):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.socket.settimeout(timeout)
         self.terminator = terminator
         self.descriptors = []  # received, in their order; the caller's to close
         self._input = bytearray()
         self._searched = 0
         try:
+            # Waits where the backlog is full; with a timeout set it would fail at once.
             self.socket.connect(path)
         except OSError:
             self.socket.close()
             raise
+        self.socket.settimeout(timeout)
 
     def __enter__(self):
         return self
