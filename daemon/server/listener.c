@@ -20,7 +20,7 @@
 #include "server/server-private.h"
 
 #define ACCEPTS_A_TURN 64
-#define BACKLOG 512 /* the kernel cuts it to net.core.somaxconn */
+#define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 #define ACCEPT_RETRY_USEC (100 * USEC_PER_MSEC)
 
 static int listener_address(const char *path, struct sockaddr_un *ret)
