@@ -356,7 +356,8 @@ static int put_object(Merge *merge, Reader *target, uint32_t group, unsigned dep
 static int merge_texts(Merge *merge, Bytes target)
 {
     Reader patch = {merge->patch.data, merge->patch.data + merge->patch.size};
-    Reader base = {target.data, target.data + target.size};
+    /* Without a target there is no pointer to count from. */
+    Reader base = {target.data, target.data ? target.data + target.size : NULL};
     uint32_t first;
     int r;
 
