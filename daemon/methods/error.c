@@ -1,6 +1,7 @@
 /* The errors of io.holdfast: each function writes one whole reply. The table below is what a test
  * holds against the interface's file. */
 
+#include "base/log.h"
 #include "methods/method.h"
 
 enum {
@@ -215,6 +216,17 @@ static const struct {
     [STORE_DAMAGED] = {ARENA_IS_DAMAGED, with_damage, false},
 };
 
+/* A system call failed (no memory, no descriptor left): nothing changed. */
+static MethodResult error_not_begun(MethodCall *call, int error)
+{
+    JsonWriter writer = error_begin(call, READ_ONLY);
+
+    log_warning("%.*s: not begun: %s", (int)call->call->method.size, call->call->method.data,
+                log_errno(error));
+    member_text(&writer, "reason", log_errno(error));
+    return method_end(call, &writer);
+}
+
 MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome,
                          const StoreOperation *operations, bool in_apply)
 {
@@ -225,8 +237,8 @@ MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome
         call->methods->options.host->parked(call->methods->options.host->context);
         return METHOD_PARKED;
     }
-    if (code < 0) /* want of memory: nothing changed */
-        return error_limit(call, "memory", 0);
+    if (code < 0)
+        return error_not_begun(call, code);
     if (operations)
         error.key = operations[outcome->operation].key;
     writer = error_begin(call, store_errors[code].error);

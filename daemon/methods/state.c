@@ -50,39 +50,11 @@ const Field increment_fields[] = {FIELD_ARENA,
 const Field apply_fields[] = {
     FIELD_ARENA, {.name = "operations", .type = FIELD_ARRAY, .required = true, AT(list)}};
 
-/* How deep valid text is nested: 0 for a scalar. */
-static unsigned nesting(Bytes text)
-{
-    unsigned depth = 0, deepest = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < text.size; i++) {
-        char c = text.data[i];
-
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            depth++;
-            deepest = MAX(deepest, depth);
-        } else if (c == '}' || c == ']') {
-            depth--;
-        }
-    }
-    return deepest;
-}
-
 /* What keeps a key or a value out; 0: nothing. Fills outcome for STORE_LIMIT. -EINVAL: an empty
  * key. */
 static int check_limits(const MethodCall *call, const StoreOperation *operation,
                         StoreOutcome *outcome)
 {
-    bool may_be_deep = scan_root(call->call->scan).depth > STORE_DEPTH_MAX;
-
     if (operation->key.size == 0)
         return -EINVAL;
     if (operation->key.size > HOLDFAST_KEY_MAX) {
@@ -95,7 +67,7 @@ static int check_limits(const MethodCall *call, const StoreOperation *operation,
         outcome->maximum = HOLDFAST_VALUE_MAX;
         return STORE_LIMIT;
     }
-    if (may_be_deep && nesting(operation->value) > STORE_DEPTH_MAX) {
+    if (operation->value.size > 0 && call_deeper(call->call, operation->value, STORE_DEPTH_MAX)) {
         outcome->limit = "depth";
         outcome->maximum = STORE_DEPTH_MAX;
         return STORE_LIMIT;

@@ -151,10 +151,8 @@ static int run_merge(Update *update, const StoreOperation *operation)
     result->failed = false;
     r = update->store->options.merge(result, target, operation->value, HOLDFAST_VALUE_MAX,
                                      STORE_DEPTH_MAX);
-    if (r == -E2BIG)
+    if (r == -E2BIG) /* never the depth: a merge nests no deeper than its two texts */
         return store_exceeded(update->outcome, "value", HOLDFAST_VALUE_MAX);
-    if (r == -EOVERFLOW)
-        return store_exceeded(update->outcome, "depth", STORE_DEPTH_MAX);
     return r < 0 ? r : put_result(update, operation->key);
 }
 
