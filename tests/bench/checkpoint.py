@@ -44,14 +44,14 @@ def load(path, entries, seed, operations, pause, stop, done):
     dice = random.Random(seed)
     messages = [apply_message([dice.randrange(entries) for _ in range(operations)], "abcdefgh"[i % 8]) for i in range(200)]
     with Client(path) as client:
-        count = 0
+        count, began = 0, time.monotonic()
         while not stop.is_set():
             client.send_bytes(messages[count % len(messages)])
             drain(client, 1)
             count += 1
             if pause:
                 time.sleep(pause)
-    done.put(count * operations)
+        done.put(count * operations / (time.monotonic() - began))
 
 
 class Load:
@@ -65,13 +65,11 @@ class Load:
         for process in self.processes:
             process.start()
         time.sleep(2)  # messages are prepared
-        self.began = time.monotonic()
         return self
 
     def __exit__(self, *_):
         self.stop.set()
-        count = sum(self.done.get() for _ in self.processes)
-        self.rate = count / (time.monotonic() - self.began)
+        self.rate = sum(self.done.get() for _ in self.processes)
         for process in self.processes:
             process.join()
 
