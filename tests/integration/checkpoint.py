@@ -14,7 +14,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import (Daemon, Skip, VarlinkError, equal, eventually, expect_error, need_root, run,  # noqa: E402
+from daemon import (Daemon, Skip, VarlinkError, equal, eventually, expect_error, for_others, need_root, run,  # noqa: E402
                     test)
 
 KILLS = int(os.environ.get("HOLDFAST_CHILD_KILLS", "50"))
@@ -173,6 +173,7 @@ def _():
     daemon = Daemon(options=QUIET, start=False)
     os.chmod(daemon.directory, 0o777)
     os.chmod(daemon.config_path, 0o644)
+    daemon.program = for_others(daemon.program, daemon.directory)
     daemon.start(preexec_fn=become)
     with daemon.client() as client:
         fill(client, 100)

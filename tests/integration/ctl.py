@@ -14,7 +14,7 @@ import termios
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import Daemon, equal, need_root, run, test  # noqa: E402
+from daemon import Daemon, equal, for_others, need_root, run, test  # noqa: E402
 
 PROGRAM = os.environ["HOLDFASTCTL"]
 VARLINK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../daemon/protocol/io.holdfast.varlink")
@@ -27,10 +27,10 @@ class Result:
         self.status, self.out, self.err = status, out, err
 
 
-def ctl(where, *arguments, input="", status=0, environment=None, **popen):
+def ctl(where, *arguments, input="", status=0, environment=None, program=PROGRAM, **popen):
     """Runs the tool against a daemon (or a socket's path, or None) and checks its exit status."""
     path = where.socket if isinstance(where, (Daemon, FakeDaemon)) else where
-    command = [PROGRAM] + ([f"--socket={path}"] if path else []) + list(arguments)
+    command = [program] + ([f"--socket={path}"] if path else []) + list(arguments)
     variables = {**os.environ, **(environment or {})}
     done = subprocess.run(command, input=input.encode() if isinstance(input, str) else input, capture_output=True,
                           env=variables, timeout=120, **popen)
@@ -466,7 +466,8 @@ def _():
     with Daemon(options=["Server.SocketMode=0666"]) as daemon:
         os.chmod(daemon.directory, 0o755)
         ctl(daemon, "create", "a")
-        other = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        other = {"user": NOBODY, "group": NOBODY, "extra_groups": [],
+                 "program": for_others(PROGRAM, daemon.directory)}
         says(ctl(daemon, "put", "a", "k", "1", status=77, **other), "(org.varlink.service.PermissionDenied)")
         says(ctl(daemon, "import", "a", input='{"key":"k","value":1}', status=77, **other), "PermissionDenied")
         equal(ctl(daemon, "--no-legend", "arenas", **other).out.split()[:4], ["a", "-", "-", "-"])

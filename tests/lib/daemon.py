@@ -32,6 +32,14 @@ REPORTS = ("runtime error:", "ERROR: AddressSanitizer", "ERROR: LeakSanitizer")
 _daemons = []
 
 
+def for_others(program, directory):
+    """A copy of a program where other users can run it, too: a checkout may lie where they see nothing."""
+    copy = os.path.join(directory, os.path.basename(program))
+    shutil.copy(program, copy)
+    os.chmod(copy, 0o755)
+    return copy
+
+
 class DaemonEnded(Exception):
     """The daemon ended where it should have started; status as of subprocess: negative for a signal."""
 
