@@ -1,5 +1,5 @@
-/* What the manager's files share: every object there is. Private to manager.c, dispatch.c,
- * triggers.c and reload.c. */
+/* What the manager's files share: every object there is. Private to manager*.c,
+ * dispatch.c, triggers.c and reload.c. */
 #pragma once
 
 #include <event2/event.h>
@@ -63,6 +63,16 @@ typedef struct Manager {
     JobWaiter own_waiter;
     JobWaiter final_waiter;
 } Manager;
+
+/* One line in the log; returns the exit status. */
+int manager_fail(int status, const char *what, int error);
+
+/* --- manager-start.c; both return 0 or an exit status, told already */
+
+/* Everything up to what serves; nothing is served yet. */
+int manager_open(Manager *manager);
+/* The sockets, last: those that the service manager hands over, else our own. */
+int manager_listen(Manager *manager);
 
 /* --- dispatch.c: between the server and the methods */
 
