@@ -19,6 +19,13 @@ typedef enum ManagerState {
     MANAGER_STOPPED,
 } ManagerState;
 
+/* The last line of status that the service manager was told. */
+#define TELL_LINE_MAX 512
+typedef struct Tell {
+    char line[TELL_LINE_MAX];
+    uint64_t next_usec; /* monotonic: not before */
+} Tell;
+
 typedef struct Manager {
     ManagerOptions *options;
     Config *config; /* options->config */
@@ -62,6 +69,8 @@ typedef struct Manager {
     bool own_request;            /* one that the daemon asked for itself waits or runs */
     JobWaiter own_waiter;
     JobWaiter final_waiter;
+
+    Tell tell;
 } Manager;
 
 /* One line in the log; returns the exit status. */

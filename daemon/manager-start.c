@@ -12,11 +12,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/message-ids.h"
 #include "manager-private.h"
 #include "protocol/json.h"
 #include "service/activation.h"
 #include "service/notify.h"
+#include "tell.h"
 
 #define PROGRESS_USEC (5 * USEC_PER_SEC)
 
@@ -170,14 +170,7 @@ static int recover(Manager *manager)
     manager->status.recovery = recovery_names[recovery.kind];
     manager->status.recovery_duration_usec = clock_monotonic() - begin;
     if (r == 0)
-        log_event(LOG_INFO, MESSAGE_ID_RECOVERED, NULL,
-                  "recovered (%s): %zu arenas, %llu entries, %llu journal records, revision %llu, "
-                  "in %.3f s",
-                  manager->status.recovery, store_count(manager->store),
-                  (unsigned long long)store_entries(manager->store),
-                  (unsigned long long)recovery.records,
-                  (unsigned long long)recovery.position.revision,
-                  (double)manager->status.recovery_duration_usec / (double)USEC_PER_SEC);
+        tell_recovered(manager, &recovery);
     recovery_deinit(&recovery);
     return r;
 }

@@ -15,9 +15,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/message-ids.h"
 #include "manager-private.h"
 #include "service/notify.h"
+#include "tell.h"
 
 #define STOP_USEC (2 * USEC_PER_SEC)
 
@@ -103,6 +103,7 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
     (void)fd;
     (void)what;
     triggers_tick(context);
+    tell_tick(context);
 }
 
 static struct event *add_event(Manager *manager, int fd, short what, event_callback_fn callback,
@@ -293,8 +294,9 @@ int manager_run(ManagerOptions *options)
         manager.state = MANAGER_SERVING;
         manager.status.state = "serving";
         triggers_start(&manager);
-        log_event(LOG_INFO, MESSAGE_ID_STARTED, NULL, "serving on %s", options->socket);
+        tell_started(&manager);
         notify_ready();
+        tell_tick(&manager);
         loop(&manager);
     }
     notify_free(notify);

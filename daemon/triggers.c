@@ -6,13 +6,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/message-ids.h"
 #include "manager-private.h"
-#include "service/notify.h"
+#include "tell.h"
 
 #define RETRY_USEC (60 * USEC_PER_SEC)
-/* Told to the service manager every second while the last checkpoint runs. */
-#define STOP_EXTEND_USEC (30 * USEC_PER_SEC)
 
 /* --- what the job asks */
 
@@ -85,6 +82,7 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
 {
     Manager *manager = context;
 
+    tell_soon(manager);
     store_release_dropped(manager->store);
     /* Also after a cancelled one: what was cancelled shall not begin again at once. */
     if (checkpoint->state != CHECKPOINT_COMPLETE)
@@ -219,16 +217,7 @@ void triggers_tick(Manager *manager)
 {
     uint64_t now = clock_monotonic();
 
-    if (manager->state == MANAGER_STOPPING) {
-        const Checkpoint *last = job_running(manager->job);
-
-        notify_extend(STOP_EXTEND_USEC);
-        if (last && last->summary.pages_total > 0)
-            notify_status("last checkpoint: %u%%",
-                          (unsigned)(last->pages_done * 100 / last->summary.pages_total));
-        return;
-    }
-    if (now < manager->retry_usec)
+    if (manager->state != MANAGER_SERVING || now < manager->retry_usec)
         return;
     if (journal_state(manager->journal) == JOURNAL_CONDEMNED) {
         ask(manager, "the journal's sync failed");
@@ -255,21 +244,20 @@ void triggers_journal_changed(void *context, JournalState state, int error)
 
     if (state == JOURNAL_OK) {
         store_set_read_only(manager->store, NULL);
-        log_event(LOG_NOTICE, MESSAGE_ID_UPDATES_ACCEPTED, NULL,
-                  "the journal is written again: updates are accepted");
+        tell_updates_accepted(manager);
     } else {
         snprintf(reason, sizeof(reason),
                  state == JOURNAL_NO_ROOM ? "the journal cannot be written: %s"
                                           : "a sync of the journal failed: %s",
                  log_errno(error));
         store_set_read_only(manager->store, reason);
-        log_event(LOG_ERR, MESSAGE_ID_UPDATES_REFUSED, NULL,
-                  "%s: updates are refused, reads go on; %s", reason,
-                  state == JOURNAL_NO_ROOM ? "they are accepted again when there is room"
-                                           : "a checkpoint will heal it");
+        tell_updates_refused(manager, reason,
+                             state == JOURNAL_NO_ROOM ? "they are accepted again when there is room"
+                                                      : "a checkpoint will heal it");
         if (state == JOURNAL_CONDEMNED)
             manager->retry_usec = 0;
     }
+    tell_soon(manager);
     manager->resume = true;
     if (manager->again)
         event_active(manager->again, 0, 0);

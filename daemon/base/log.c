@@ -18,7 +18,7 @@
 #include "base/file.h"
 
 #define LOG_TEXT_MAX 2048
-#define LOG_FIELDS_MAX 16
+#define LOG_FIELDS_MAX 48
 
 typedef enum LogTarget {
     LOG_TARGET_STDERR_PREFIXED,

@@ -29,8 +29,9 @@ typedef struct LogField {
     const char *value;
 } LogField;
 
-/* A message with a MESSAGE_ID (32 hex digits, listed in base/message-ids.h) and fields (ended by a
- * NULL name; may be NULL). On stderr only the text is written. Keeps errno. */
+/* A message with a MESSAGE_ID (32 hex digits, listed in base/message-ids.h; NULL: none) and fields
+ * (ended by a NULL name, at most 40; may be NULL; a name may come more than once). On stderr only
+ * the text is written. Keeps errno. */
 void log_event(int priority, const char *message_id, const LogField *fields, const char *format,
                ...) _printf_(4, 5);
 

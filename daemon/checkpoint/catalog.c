@@ -302,8 +302,11 @@ size_t catalog_retire(Catalog *catalog, unsigned keep, const Identity *live, siz
 
 static void set_aside(Catalog *catalog, const char *name, const char *where, const char *why)
 {
+    char id[HOLDFAST_IMAGE_ID_MAX + 1];
     const LogField fields[] = {
-        {"CHECKPOINT", name}, {"WHERE", where}, {"REASON", why}, {NULL, NULL}};
+        {"CHECKPOINT_ID", id}, {"WHERE", where}, {"REASON", why}, {NULL, NULL}};
+
+    (void)snprintf(id, sizeof(id), "%.*s", (int)strcspn(name, "."), name);
 
     log_event(LOG_ERR, MESSAGE_ID_IMAGE_DAMAGED, fields,
               "image %s is damaged: %s: %s; it is renamed to %s.damaged", name, where, why, name);

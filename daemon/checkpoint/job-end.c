@@ -9,19 +9,42 @@
 #include "base/parse.h"
 #include "checkpoint/job-internal.h"
 
+#define LOGGED_ARENAS_MAX 32
+
+/* fields: has room for LOGGED_ARENAS_MAX + 8. */
+static void job_log_fields(const Checkpoint *checkpoint, const char *revision, const char *duration,
+                           const char *pause, LogField *fields)
+{
+    size_t arenas = 0;
+
+    if (checkpoint->spec.id[0] != '\0')
+        *fields++ = (LogField){"CHECKPOINT_ID", checkpoint->spec.id};
+    *fields++ = (LogField){"REVISION", revision};
+    if (checkpoint->state == CHECKPOINT_COMPLETE) {
+        *fields++ = (LogField){"DURATION_USEC", duration};
+        *fields++ = (LogField){"PAUSE_USEC", pause};
+    }
+    if (checkpoint->reason[0] != '\0')
+        *fields++ = (LogField){"REASON", checkpoint->reason};
+    for (size_t i = 0; i < checkpoint->arena_count && arenas < LOGGED_ARENAS_MAX; i++)
+        if (checkpoint->arenas[i].held) {
+            *fields++ = (LogField){"ARENA", checkpoint->arenas[i].name};
+            arenas++;
+        }
+    *fields = (LogField){NULL, NULL};
+}
+
 static void job_log(const Checkpoint *checkpoint)
 {
     const char *id = checkpoint->spec.id[0] != '\0' ? checkpoint->spec.id : "(before its cut)";
     char bytes[FORMAT_BYTES_MAX], took[FORMAT_DURATION_MAX], pause[FORMAT_DURATION_MAX],
-        revision[24];
-    LogField fields[] = {
-        {"CHECKPOINT", id},
-        {"REVISION", revision},
-        {checkpoint->reason[0] != '\0' ? "REASON" : NULL, checkpoint->reason},
-        {NULL, NULL},
-    };
+        revision[24], duration[24], paused[24];
+    LogField fields[LOGGED_ARENAS_MAX + 8];
 
     (void)snprintf(revision, sizeof(revision), "%ju", (uintmax_t)checkpoint->spec.revision);
+    (void)snprintf(duration, sizeof(duration), "%ju", (uintmax_t)checkpoint->summary.duration_usec);
+    (void)snprintf(paused, sizeof(paused), "%ju", (uintmax_t)checkpoint->summary.pause_usec);
+    job_log_fields(checkpoint, revision, duration, paused, fields);
     if (checkpoint->state == CHECKPOINT_COMPLETE)
         log_event(LOG_INFO, MESSAGE_ID_CHECKPOINT_COMPLETE, fields,
                   "checkpoint %s complete: %s in %s, pause %s", id,

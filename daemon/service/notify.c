@@ -53,6 +53,11 @@ Notify *notify_free(Notify *notify)
     return NULL;
 }
 
+bool notify_listens(void)
+{
+    return getenv("NOTIFY_SOCKET") != NULL;
+}
+
 void notify_ready(void)
 {
     sd_notify(0, "READY=1");

@@ -13,6 +13,8 @@ int notify_new(struct event_base *base, Notify **ret);
 /* NULL is fine. */
 Notify *notify_free(Notify *notify);
 
+/* False: all of the following does nothing. */
+bool notify_listens(void);
 void notify_ready(void);
 void notify_stopping(void);
 /* One line for people. */

@@ -397,12 +397,14 @@ int store_get(Store *store, StoreArena *arena, Bytes key, ArenaEntry *ret)
 void store_note_damage(StoreArena *arena)
 {
     const char *where = arena_damage(arena->arena);
+    const LogField fields[] = {
+        {"ARENA", arena_name(arena->arena)}, {"WHERE", arena->damage}, {NULL, NULL}};
 
     if (arena->damage[0] != '\0')
         return;
     snprintf(arena->damage, sizeof(arena->damage), "%s", where ? where : "unknown place");
-    log_error("arena %s: damaged at %s; it is closed, the others go on", arena_name(arena->arena),
-              arena->damage);
+    log_event(LOG_ERR, NULL, fields, "arena %s: damaged at %s; it is closed, the others go on",
+              arena_name(arena->arena), arena->damage);
 }
 
 /* --- the whole */

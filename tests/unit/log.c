@@ -1,11 +1,14 @@
-/* Unit tests of base/log: what arrives on stderr. */
+/* Unit tests of base/log: what arrives on stderr, and what is given to the journal. (That it
+ * arrives there is seen in tests/integration/told.py.) */
 #include "base/log.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "base/message-ids.h"
 #include "lib/temporary.h"
@@ -84,7 +87,7 @@ Test(log, a_long_message_is_cut_and_still_a_line)
 
 Test(log, an_event_shows_its_text_alone_on_stderr)
 {
-    const LogField fields[] = {{"CHECKPOINT", "7"}, {NULL, NULL}};
+    const LogField fields[] = {{"CHECKPOINT_ID", "7"}, {NULL, NULL}};
 
     log_event(LOG_NOTICE, MESSAGE_ID_CHECKPOINT_COMPLETE, fields, "checkpoint %d is durable", 7);
     log_event(LOG_NOTICE, MESSAGE_ID_STARTED, NULL, "serving");
@@ -100,6 +103,82 @@ Test(log, another_stream_than_the_journals_stays_stderr)
     log_setup(LOG_INFO);
     log_info("two");
     assert_logged("<6>one\n<6>two\n");
+}
+
+/* In place of libsystemd's: all that the journal would have been sent, a field a line. */
+static char sent[8192];
+static size_t sent_length;
+static int sent_result;
+
+int sd_journal_sendv(const struct iovec *fields, int count);
+
+int sd_journal_sendv(const struct iovec *fields, int count)
+{
+    for (int i = 0; i < count; i++)
+        sent_length += (size_t)snprintf(sent + sent_length, sizeof(sent) - sent_length, "%.*s\n",
+                                        (int)fields[i].iov_len, (const char *)fields[i].iov_base);
+    return sent_result;
+}
+
+/* stderr is a socket that $JOURNAL_STREAM names, as a service manager sets it up. */
+static void connect_stderr_to_journal(void)
+{
+    int pair[2];
+    struct stat status;
+    char stream[64];
+
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0));
+    cr_assert(ge(int, dup2(pair[0], STDERR_FILENO), 0));
+    cr_assert(eq(int, fstat(STDERR_FILENO, &status), 0));
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)status.st_dev,
+             (unsigned long long)status.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+    log_setup(LOG_INFO);
+}
+
+Test(log, the_journal_is_sent_fields_and_the_message_id)
+{
+    const LogField fields[] = {
+        {"CHECKPOINT_ID", "7"}, {"ARENA", "a"}, {"ARENA", "b"}, {"REASON", NULL}, {NULL, NULL}};
+
+    connect_stderr_to_journal();
+    program_invocation_short_name = (char *)"unit-log";
+    log_event(LOG_ERR, MESSAGE_ID_CHECKPOINT_FAILED, fields, "checkpoint %d\nfailed", 7);
+    cr_assert(eq(str, sent,
+                 (char *)"MESSAGE=checkpoint 7 failed\nPRIORITY=3\nSYSLOG_IDENTIFIER=unit-log\n"
+                         "MESSAGE_ID=" MESSAGE_ID_CHECKPOINT_FAILED
+                         "\nCHECKPOINT_ID=7\nARENA=a\nARENA=b\nREASON=\n"));
+    log_debug("below the level");
+    log_warning("plain");
+    cr_assert(not(zero(
+        ptr, strstr(sent, "REASON=\nMESSAGE=plain\nPRIORITY=4\nSYSLOG_IDENTIFIER=unit-log\n"))));
+    cr_assert(zero(ptr, strstr(sent, "below")));
+}
+
+Test(log, what_the_journal_does_not_take_goes_to_stderr)
+{
+    char line[64] = "";
+    int fds[2];
+
+    connect_stderr_to_journal();
+    sent_result = -ENOBUFS;
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0));
+    cr_assert(ge(int, dup2(fds[0], STDERR_FILENO), 0));
+    log_error("no room");
+    cr_assert(eq(sz, (size_t)read(fds[1], line, sizeof(line) - 1), 11));
+    cr_assert(eq(str, line, (char *)"<3>no room\n"));
+}
+
+Test(log, more_fields_than_there_is_room_for_are_left_out)
+{
+    LogField fields[100];
+
+    for (size_t i = 0; i < 99; i++)
+        fields[i] = (LogField){"ARENA", "a"};
+    fields[99] = (LogField){NULL, NULL};
+    connect_stderr_to_journal();
+    log_event(LOG_INFO, MESSAGE_ID_CHECKPOINT_COMPLETE, fields, "many");
+    cr_assert(not(zero(ptr, strstr(sent, "MESSAGE_ID="))));
 }
 
 Test(log, errno_survives)
