@@ -11,6 +11,8 @@
 
 #include "base/log.h"
 
+#define LINE_MAX_BYTES 4096
+
 typedef struct ConfigFile {
     Config *config;
     const char *path;
@@ -84,6 +86,16 @@ static int file_take_value(void *context, const char *section, const char *name,
     return r >= 0;
 }
 
+/* A command line (AfterCommand=) may be longer than the library's 200 bytes. */
+static void allow_long_lines(void)
+{
+#ifdef HAVE_INI_MAX_LINE
+    ini_use_stack = false;
+    ini_max_line = LINE_MAX_BYTES;
+    ini_initial_alloc = LINE_MAX_BYTES;
+#endif
+}
+
 static int file_read(Config *config, const char *path, bool required, ConfigError *error)
 {
     ConfigFile file = {.config = config, .path = path, .error = error};
@@ -98,6 +110,7 @@ static int file_read(Config *config, const char *path, bool required, ConfigErro
         file_fail(&file, 0, r);
         return r;
     }
+    allow_long_lines();
     r = ini_parse_stream(file_next_line, &file, file_take_value, &file);
     if (file.result == 0 && r > 0) {
         snprintf(error->reason, sizeof(error->reason), "neither [Section] nor Key=VALUE");

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/parse.h"
+#include "base/words.h"
 
 typedef struct Key Key;
 
@@ -80,6 +81,16 @@ static int check_path(const char *text)
     return text[0] == '/' && strlen(text) < 108 ? 0 : -EINVAL;
 }
 
+static int check_command(const char *text)
+{
+    _cleanup_(freep) char **words = NULL;
+    int count = words_split(text, &words);
+
+    if (count < 0)
+        return count;
+    return count == 0 || words[0][0] == '/' ? 0 : -EINVAL;
+}
+
 static_assert(sizeof(SyncPolicy) == sizeof(unsigned) && sizeof(AtStop) == sizeof(unsigned) &&
                   sizeof(Compression) == sizeof(unsigned),
               "enumerations are stored as unsigned");
@@ -94,6 +105,9 @@ static const Kind kind_word = {number_word, NULL, sizeof(unsigned), NULL};
 static const Kind kind_text = {NULL, NULL, sizeof(char *), "text"};
 static const Kind kind_path = {NULL, check_path, sizeof(char *),
                                "an absolute path of at most 107 bytes"};
+
+static const Kind kind_command = {NULL, check_command, sizeof(char *),
+                                  "an absolute path and words, with all quotes closed"};
 
 static const char *const sync_words[] = {
     [SYNC_ALWAYS] = "always", [SYNC_INTERVAL] = "interval", [SYNC_NEVER] = "never", NULL};
@@ -153,7 +167,7 @@ static const Key keys[] = {
                                      .least = "0", .most = "1024T", LIVE},
     {"Checkpoint.Compression",       FIELD(kind_word, compression), .initial = "none",
                                      .words = compression_words, LIVE},
-    {"Checkpoint.AfterCommand",      FIELD(kind_text, after_command), .initial = "", LIVE},
+    {"Checkpoint.AfterCommand",      FIELD(kind_command, after_command), .initial = "", LIVE},
     {"Checkpoint.AfterCommandTimeoutSec", FIELD(kind_duration, after_command_timeout_usec),
                                      .initial = "10min", .least = "1ms", .most = "30d", LIVE},
 };

@@ -10,6 +10,7 @@
 #include "manager.h"
 #include "methods/methods.h"
 #include "server/server.h"
+#include "service/command.h"
 #include "store/recovery.h"
 
 typedef enum ManagerState {
@@ -48,6 +49,7 @@ typedef struct Manager {
     Journal *journal;
     Job *job;
     Verify *verify;
+    Command *after; /* AfterCommand= */
     Methods *methods;
     Server *server;
 
@@ -71,6 +73,7 @@ typedef struct Manager {
     JobWaiter final_waiter;
 
     Tell tell;
+    char *images_path; /* absolute; of after.c */
 } Manager;
 
 /* One line in the log; returns the exit status. */

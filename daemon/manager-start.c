@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 
+#include "after.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -204,6 +205,7 @@ static const MethodsHost methods_host = {
     .durable_revision = host_durable,
     .reload = reload_run,
     .parked = host_parked,
+    .after_command = after_status,
 };
 
 static int new_services(Manager *manager)
@@ -230,6 +232,8 @@ static int new_services(Manager *manager)
     job_host.context = manager;
     r = job_new(manager->base, manager->capture, manager->catalog, manager->housekeeper,
                 manager->images_fd, &job_host, &job_options, &manager->job);
+    if (r == 0)
+        r = after_new(manager);
     if (r == 0)
         r = verify_new(manager->base, manager->catalog, &manager->verify);
     methods.job = manager->job;
@@ -272,8 +276,6 @@ int manager_open(Manager *manager)
     int r;
 
     ignore_signals();
-    if (manager->config->after_command && manager->config->after_command[0] != '\0')
-        log_warning("AfterCommand= is set, but this version does not run commands yet");
     manager->status.started_usec = clock_realtime();
     manager->status.state = "starting";
     r = open_state(manager);

@@ -37,6 +37,7 @@ static void begin_stop(Manager *manager)
     manager->status.state = "stopping";
     notify_stopping();
     server_stop(manager->server);
+    command_stop(manager->after);
     if (!triggers_final(manager))
         manager_stop_now(manager);
 }
@@ -241,6 +242,7 @@ static int stop(Manager *manager, int status)
     manager->server = server_free(manager->server);
     manager->methods = methods_free(manager->methods);
     manager->verify = verify_free(manager->verify);
+    manager->after = command_free(manager->after);
     manager->job = job_free(manager->job);
     free_events(manager);
     if (manager->journal) {
@@ -262,6 +264,7 @@ static int stop(Manager *manager, int status)
     closep(&manager->images_fd);
     closep(&manager->lock_fd);
     closep(&manager->state_fd);
+    free(manager->images_path);
     config_deinit(manager->config);
     return status;
 }

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <stdio.h>
 
+#include "after.h"
 #include "base/log.h"
 #include "manager-private.h"
 
@@ -101,6 +102,7 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
                        manager->config->sync_interval_usec, manager->config->segment_bytes_max);
     if (manager->config->interval_usec != interval)
         triggers_start(manager); /* else reloads would put the checkpoint off again and again */
+    after_configure(manager);
     log_info("configuration read again");
     return 0;
 }

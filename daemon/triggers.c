@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "after.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "manager-private.h"
@@ -95,6 +96,7 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
         (void)journal_heal(manager->journal,
                            checkpoint->spec.revision); /* else the next one does */
     triggers_retire_journal(manager);
+    after_checkpoint(manager, checkpoint);
 }
 
 const JobHost triggers_job_host = {

@@ -44,6 +44,17 @@ typedef struct ServiceStatus {
     uint64_t recovery_duration_usec;
 } ServiceStatus;
 
+/* The command after a checkpoint that runs or ran last. */
+typedef struct ServiceCommand {
+    char checkpoint[64];
+    pid_t pid; /* 0: none now */
+    uint64_t started_usec;
+    bool ended;
+    uint64_t duration_usec; /* so far, unless it has ended */
+    int exit_status;        /* -1: it did not exit */
+    int signal;             /* 0: none killed it */
+} ServiceCommand;
+
 typedef struct MethodsHost {
     void *context;
     unsigned (*connections)(void *context);
@@ -54,6 +65,8 @@ typedef struct MethodsHost {
                   int *ret_line, char *reason, size_t reason_size);
     /* An update was parked for want of room in the ring. */
     void (*parked)(void *context);
+    /* False: none was ever run. */
+    bool (*after_command)(void *context, ServiceCommand *ret);
 } MethodsHost;
 
 typedef struct MethodsOptions {

@@ -42,6 +42,27 @@ static void show_checkpoints(JsonWriter *writer, MethodCall *call)
     }
 }
 
+static void show_command(JsonWriter *writer, const MethodsHost *host)
+{
+    ServiceCommand command;
+
+    if (!host->after_command(host->context, &command))
+        return;
+    json_name(writer, "afterCommand");
+    json_begin_object(writer);
+    if (command.pid > 0)
+        member_int(writer, "pid", (uint64_t)command.pid);
+    member_text(writer, "checkpoint", command.checkpoint);
+    member_int(writer, "startedUSec", command.started_usec);
+    if (command.ended)
+        member_int(writer, "durationUSec", command.duration_usec);
+    if (command.exit_status >= 0)
+        member_int(writer, "exitStatus", (uint64_t)command.exit_status);
+    if (command.signal > 0)
+        member_int(writer, "signal", (uint64_t)command.signal);
+    json_end_object(writer);
+}
+
 MethodResult method_get_status(MethodCall *call)
 {
     const MethodsOptions *options = &call->methods->options;
@@ -65,6 +86,7 @@ MethodResult method_get_status(MethodCall *call)
     member_int(&writer, "updates", store_updates(options->store));
     member_int(&writer, "reads", call->methods->reads);
     show_checkpoints(&writer, call);
+    show_command(&writer, host);
     json_end_object(&writer);
     return method_end(call, &writer);
 }

@@ -22,14 +22,11 @@ MIB = 1 << 20
 
 # What cannot be seen here, and why. Nothing of it may be seen, so that the list stays true.
 UNWRITABLE = "wants a journal that cannot be written"
-NO_COMMAND = "no command is run after a checkpoint yet"
 EXCEPTIONS = {
     "io.holdfast": {
         "OpenArena": "answers MethodNotImplemented yet",
         "OpenArena->fileDescriptor": "answers MethodNotImplemented yet",
         "OpenArena->arena": "answers MethodNotImplemented yet",
-        "Status.afterCommand": NO_COMMAND,
-        **{f"Command.{field}": NO_COMMAND for field in HOLDFAST.description.types["Command"]},
         "ReadOnly": UNWRITABLE, "ReadOnly.reason": UNWRITABLE,
         "NotDurable": UNWRITABLE, "NotDurable.revision": UNWRITABLE, "NotDurable.reason": UNWRITABLE,
         "Status.reason": UNWRITABLE, "Status.state=readonly": UNWRITABLE,
@@ -201,6 +198,31 @@ def _():
     failed = client.call("ListCheckpoints")["checkpoints"][-1]
     equal((failed["state"], failed["id"]), ("failed", caught.parameters["id"]))
     equal(failed["reason"], caught.parameters["reason"])
+
+
+@test("the command after a checkpoint is shown as declared: while it runs, when it has ended, when it was killed")
+def _():
+    daemon, client = serving("Checkpoint.AfterCommand=/bin/sh -c 'kill -STOP $$; exit 3'")
+
+    def command(*members):
+        def look():
+            found = client.call("GetStatus")["status"].get("afterCommand", {})
+            return found if set(members) <= set(found) else None
+        return eventually(look, f"a command with {members}")
+
+    client.call("CreateArena", name="a")
+    for number, member in ((signal.SIGCONT, "exitStatus"), (signal.SIGKILL, "signal")):
+        made = client.call("TakeCheckpoint")["checkpoint"]
+        pid = command("pid")["pid"]
+        eventually(lambda: stopped(pid), "it has stopped itself")
+        os.kill(pid, number)
+        found = command(member, "durationUSec")
+        equal((found["checkpoint"], found[member]), (made["id"], {"exitStatus": 3, "signal": 9}[member]))
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 @test("an image that is damaged is told as declared")

@@ -212,15 +212,54 @@ Test(config, white_space_comments_and_a_missing_newline_are_fine)
 Test(config, a_line_too_long_is_refused_and_not_cut)
 {
     _cleanup_(freep) char *text = NULL;
-    char filler[1024];
+    char filler[8192];
 
     memset(filler, 'x', sizeof(filler) - 1);
+    filler[0] = '/';
     filler[sizeof(filler) - 1] = '\0';
     cr_assert(gt(
         int, asprintf(&text, "# %s\n[Checkpoint]\nKeep=5\nAfterCommand=%s\n", filler, filler), 0));
     assert_refused(text, 4, "the line is longer than");
     cr_assert(eq(u64, config.keep, 5));
     cr_assert(eq(ptr, config.after_command, NULL));
+}
+
+#ifdef HAVE_INI_MAX_LINE
+Test(config, a_long_command_is_read_whole)
+{
+    _cleanup_(freep) char *text = NULL;
+    char command[3000];
+
+    memset(command, 'x', sizeof(command) - 1);
+    command[0] = '/';
+    command[sizeof(command) - 1] = '\0';
+    cr_assert(gt(int, asprintf(&text, "[Checkpoint]\nAfterCommand=%s\n", command), 0));
+    read_text(text);
+    cr_assert(eq(str, config.after_command, command));
+}
+#endif
+
+Test(config, a_command_is_an_absolute_path_and_words)
+{
+    static const char *const good[] = {"/bin/true", "  '/bin/a b' \"c d\" e\\\"", ""};
+    static const char *const bad[] = {"true", "./true", "/bin/true 'a", "/bin/true \\",
+                                      "'' /bin/true"};
+    _cleanup_(freep) char *option = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good) + ARRAY_SIZE(bad); i++) {
+        bool is_good = i < ARRAY_SIZE(good);
+
+        freep(&option);
+        cr_assert(gt(int,
+                     asprintf(&option, "Checkpoint.AfterCommand=%s",
+                              is_good ? good[i] : bad[i - ARRAY_SIZE(good)]),
+                     0));
+        cr_assert(eq(int, config_set(&config, option, &error), is_good ? 0 : -EINVAL), "%s",
+                  option);
+    }
+    cr_assert(eq(str, error.reason,
+                 (char *)"Checkpoint.AfterCommand='' /bin/true is not an absolute path and words, "
+                         "with all quotes closed"));
 }
 
 Test(config, a_nul_byte_is_refused)
