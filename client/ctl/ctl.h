@@ -36,6 +36,8 @@ enum {
     OPTION_NO_WAIT = 1 << 9,
     OPTION_ARENA = 1 << 10,
     OPTION_MORE = 1 << 11,
+    OPTION_ONCE = 1 << 12,
+    OPTION_INTERVAL = 1 << 13,
 };
 
 typedef struct Options {
@@ -43,6 +45,7 @@ typedef struct Options {
     JsonMode json;
     bool json_given;
     bool no_legend;
+    bool no_pager;
     bool quiet;
     bool help;
     bool version;
@@ -58,13 +61,26 @@ typedef struct Options {
     bool no_wait;
     const char *arena;
     bool more;
+    bool once;
+    uint64_t interval_usec;
 } Options;
+
+typedef struct OptionSpec {
+    const char *name;     /* NULL: it has a letter alone */
+    char letter;          /* '\0': none */
+    const char *argument; /* what --help calls its value; NULL: it takes none */
+    unsigned flag;        /* OPTION_...; 0: every verb takes it */
+    const char *help;
+    int (*parse)(Options *options, const char *value);
+} OptionSpec;
 
 typedef struct Ctl {
     Options options;
     HoldfastConnection *connection; /* NULL for verbs that need no daemon */
-    bool terminal;                  /* stdout is one */
+    bool terminal;                  /* stdout is one, or a pager that writes to one */
     bool colour;                    /* of stdout */
+    int screen;                     /* descriptor to ask for the terminal's size */
+    pid_t pager;                    /* 0: none */
 } Ctl;
 
 /* Runs with the arguments behind the verb; returns an exit status, and has then said why. */
@@ -79,6 +95,7 @@ typedef struct Verb {
     int maximum; /* -1: any number */
     unsigned options;
     bool offline; /* needs no daemon */
+    bool paged;   /* prints what may be longer than a screen, for people to read */
     VerbFunction run;
 } Verb;
 
@@ -86,7 +103,9 @@ typedef struct Verb {
 extern const Verb verbs[];
 const Verb *verb_find(const char *name);
 
-/* options.c: takes the options out of the arguments; what is left is moved to the front of argv
+/* options.c: the table of options, in the order of --help, ended by one without a parser. */
+extern const OptionSpec option_specs[];
+/* Takes the options out of the arguments; what is left is moved to the front of argv
  * (from argv[0] on) and counted in *ret_count. 0, or STATUS_USAGE with the reason told. */
 int options_parse(Options *options, int argc, char **argv, int *ret_count);
 /* Whether the verb takes all that was given. 0 or STATUS_USAGE. */
@@ -94,7 +113,15 @@ int options_check(const Options *options, const Verb *verb);
 
 /* help.c */
 void help_print(const Ctl *ctl);
-void help_print_verb(const Verb *verb);
+void help_print_verb(const Ctl *ctl, const Verb *verb);
+
+/* pager.c */
+
+/* Where stdout is a terminal and nobody said otherwise: from now on stdout goes to a pager. Where
+ * there is none, nothing changes. */
+void pager_open(Ctl *ctl);
+/* To be called when stdout is closed: waits until whoever reads there has seen enough. */
+void pager_wait(Ctl *ctl);
 
 /* failure.c */
 

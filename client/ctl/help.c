@@ -1,27 +1,6 @@
-/* --help, in the manner of systemd's tools: the verbs from their table, then the options. */
+/* --help, in the manner of systemd's tools: the verbs and the options from their tables; behind a
+ * verb, what it is for and the options that it takes. */
 #include "ctl.h"
-
-static const char options_text[] =
-    "     --socket=PATH        Connect to the daemon at this socket\n"
-    "     --json=MODE          Print JSON: pretty, short, off\n"
-    "  -j                      As --json=pretty on a terminal, --json=short otherwise\n"
-    "     --no-legend          Print no headings\n"
-    "  -q --quiet              Print no progress and no summaries\n"
-    "     --timeout=SEC        Give up when the daemon does not answer for so long\n"
-    "     --max-bytes=SIZE     create, change: memory an arena may occupy (K, M, G, T)\n"
-    "     --mode=MODE          create, change: who may read and write it, octal\n"
-    "     --group=GROUP        create, change: its group\n"
-    "     --revision           Print the entry's revision too\n"
-    "     --if-revision=N      Only if the entry's revision is N; 0: if there is none\n"
-    "     --prefix=PREFIX      list, export: only keys that begin so\n"
-    "     --keys               list: keys alone\n"
-    "     --key=FIELD          import: lines are documents, this member is the key\n"
-    "     --label=LABEL        checkpoint: give it a label\n"
-    "     --no-wait            checkpoint: return once it runs\n"
-    "     --arena=ARENA        image export: only this arena\n"
-    "     --more               call: ask for a stream of replies\n"
-    "  -h --help               Show this\n"
-    "     --version            Show the version\n";
 
 /* Escape sequences where stdout is a terminal. */
 static const char *style(const Ctl *ctl, const char *sequence)
@@ -29,28 +8,69 @@ static const char *style(const Ctl *ctl, const char *sequence)
     return ctl->colour ? sequence : "";
 }
 
+static void heading(const Ctl *ctl, const char *text)
+{
+    printf("\n%s%s:%s\n", style(ctl, "\x1b[4m"), text, style(ctl, "\x1b[0m"));
+}
+
+static void print_option(const OptionSpec *option)
+{
+    char text[64], letter[4] = "  ";
+
+    if (option->letter != '\0')
+        snprintf(letter, sizeof(letter), "-%c", option->letter);
+    snprintf(text, sizeof(text), "%s%s%s%s", option->name != NULL ? "--" : "",
+             option->name != NULL ? option->name : "", option->argument != NULL ? "=" : "",
+             option->argument != NULL ? option->argument : "");
+    printf("  %s %-21s %s\n", letter, text, option->help);
+}
+
+/* Which: OPTION_..., 0 for what every verb takes. */
+static void print_options(unsigned which)
+{
+    for (const OptionSpec *option = option_specs; option->parse != NULL; option++)
+        if (which == 0 ? option->flag == 0 : (option->flag & which) != 0)
+            print_option(option);
+}
+
+static void print_title(const Ctl *ctl, const char *text)
+{
+    printf("\n%s%s.%s\n", style(ctl, "\x1b[1m"), text, style(ctl, "\x1b[0m"));
+}
+
 void help_print(const Ctl *ctl)
 {
-    const char *bold = style(ctl, "\x1b[1m"), *underline = style(ctl, "\x1b[4m"),
-               *normal = style(ctl, "\x1b[0m");
+    unsigned every = 0;
 
-    printf("holdfastctl [OPTIONS...] COMMAND ...\n\n%sAsk and steer the holdfast daemon.%s\n", bold,
-           normal);
+    printf("holdfastctl [OPTIONS...] COMMAND ...\n");
+    print_title(ctl, "Ask and steer the holdfast daemon");
     for (const Verb *verb = verbs; verb->name != NULL; verb++) {
         char usage[64];
         snprintf(usage, sizeof(usage), "%s%s%s", verb->name, verb->arguments != NULL ? " " : "",
                  verb->arguments != NULL ? verb->arguments : "");
         if (verb->group != NULL)
-            printf("\n%s%s%s:\n", underline, verb->group, normal);
+            heading(ctl, verb->group);
         printf("  %-29s %s\n", usage, verb->help);
+        every |= verb->options;
     }
-    printf("\n%sOptions%s:\n%s", underline, normal, options_text);
-    printf("\nWithout a command the status is shown. See holdfastctl(1).\n");
+    heading(ctl, "Options");
+    print_options(0);
+    heading(ctl, "Options of some commands (COMMAND --help tells which)");
+    print_options(every);
+    printf(
+        "\nWithout a command the status is shown. See the holdfastctl(1) man page for details.\n");
 }
 
-void help_print_verb(const Verb *verb)
+void help_print_verb(const Ctl *ctl, const Verb *verb)
 {
-    printf("holdfastctl [OPTIONS...] %s%s%s\n\n%s.\n", verb->name,
-           verb->arguments != NULL ? " " : "", verb->arguments != NULL ? verb->arguments : "",
-           verb->help);
+    printf("holdfastctl [OPTIONS...] %s%s%s\n", verb->name, verb->arguments != NULL ? " " : "",
+           verb->arguments != NULL ? verb->arguments : "");
+    print_title(ctl, verb->help);
+    if (verb->options != 0) {
+        heading(ctl, "Options");
+        print_options(verb->options);
+    }
+    heading(ctl, "Options of every command");
+    print_options(0);
+    printf("\nSee the holdfastctl(1) man page for details.\n");
 }

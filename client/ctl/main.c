@@ -45,7 +45,8 @@ static int run_verb(Ctl *ctl, int count, char **arguments)
     if (verb == NULL)
         return failure(STATUS_USAGE, "there is no command '%s'; see --help", name);
     if (ctl->options.help) {
-        help_print_verb(verb);
+        pager_open(ctl);
+        help_print_verb(ctl, verb);
         return STATUS_OK;
     }
     r = options_check(&ctl->options, verb);
@@ -61,16 +62,24 @@ static int run_verb(Ctl *ctl, int count, char **arguments)
                        verb->arguments != NULL ? verb->arguments : "");
     if (!verb->offline)
         r = connect_daemon(ctl);
-    return r == 0 ? verb->run(ctl, count, arguments) : r;
+    if (r != 0)
+        return r;
+    if (verb->paged)
+        pager_open(ctl);
+    return verb->run(ctl, count, arguments);
 }
 
 /* What was printed may still fail to be written: a full disk, a pipe that is closed. */
-static int finish_output(int status)
+static int finish_output(Ctl *ctl, int status)
 {
+    bool paged = ctl->pager != 0;
     int failed = ferror(stdout);
 
     errno = 0;
-    if ((fclose(stdout) == 0 && !failed) || status != STATUS_OK)
+    failed |= fclose(stdout);
+    pager_wait(ctl);
+    /* Who has read enough in the pager leaves it: no failure. */
+    if (!failed || paged || status != STATUS_OK)
         return status;
     return failure(STATUS_FAILED, "cannot write the output: %s",
                    strerror(errno != 0 ? errno : EIO));
@@ -79,9 +88,12 @@ static int finish_output(int status)
 int main(int argc, char **argv)
 {
     Ctl ctl = {
-        .options = {.timeout_usec = UINT64_MAX, .if_revision = HOLDFAST_ANY_REVISION},
+        .options = {.timeout_usec = UINT64_MAX,
+                    .if_revision = HOLDFAST_ANY_REVISION,
+                    .interval_usec = USEC_PER_SEC},
         .terminal = isatty(STDOUT_FILENO),
         .colour = wants_colour(),
+        .screen = STDOUT_FILENO,
     };
     int count, status;
 
@@ -95,10 +107,11 @@ int main(int argc, char **argv)
         return status;
     if (ctl.options.version)
         printf("holdfastctl %s\n", HOLDFAST_VERSION);
-    else if (ctl.options.help && count == 0)
+    else if (ctl.options.help && count == 0) {
+        pager_open(&ctl);
         help_print(&ctl);
-    else
+    } else
         status = run_verb(&ctl, count, argv);
     holdfast_disconnect(ctl.connection);
-    return finish_output(status);
+    return finish_output(&ctl, status);
 }

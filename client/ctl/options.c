@@ -1,19 +1,13 @@
 /* Options, before or behind the verb, told by one table. Not getopt(3): a negative number is an
- * argument here
- * (`increment stock nails -5`), and so is a lone "-". */
+ * argument here (`increment stock nails -5`), and so is a lone "-". */
 #include <grp.h>
 #include <unistd.h>
 
 #include "base/parse.h"
 #include "ctl.h"
 
-typedef struct OptionSpec {
-    const char *name;
-    char letter;
-    bool value;    /* takes one */
-    unsigned flag; /* OPTION_...; 0: every verb takes it */
-    int (*parse)(Options *options, const char *value);
-} OptionSpec;
+#define INTERVAL_MIN (100 * USEC_PER_MSEC)
+#define INTERVAL_MAX (3600 * USEC_PER_SEC)
 
 static int parse_help(Options *options, const char *value)
 {
@@ -60,6 +54,13 @@ static int parse_no_legend(Options *options, const char *value)
 {
     (void)value;
     options->no_legend = true;
+    return 0;
+}
+
+static int parse_no_pager(Options *options, const char *value)
+{
+    (void)value;
+    options->no_pager = true;
     return 0;
 }
 
@@ -161,43 +162,75 @@ static int parse_more(Options *options, const char *value)
     return 0;
 }
 
-static const OptionSpec specs[] = {
-    {.name = "help", .letter = 'h', .parse = parse_help},
-    {.name = "version", .parse = parse_version},
-    {.name = "socket", .value = true, .parse = parse_socket},
-    {.name = "json", .value = true, .parse = parse_json},
-    {.name = "", .letter = 'j', .parse = parse_j},
-    {.name = "no-legend", .parse = parse_no_legend},
-    {.name = "quiet", .letter = 'q', .parse = parse_quiet},
-    {.name = "timeout", .value = true, .parse = parse_timeout},
-    {.name = "revision", .flag = OPTION_REVISION, .parse = parse_revision},
-    {.name = "if-revision", .value = true, .flag = OPTION_IF_REVISION, .parse = parse_if_revision},
-    {.name = "max-bytes", .value = true, .flag = OPTION_MAX_BYTES, .parse = parse_max_bytes},
-    {.name = "mode", .value = true, .flag = OPTION_MODE, .parse = parse_arena_mode},
-    {.name = "group", .value = true, .flag = OPTION_GROUP, .parse = parse_group},
-    {.name = "prefix", .value = true, .flag = OPTION_PREFIX, .parse = parse_prefix},
-    {.name = "keys", .flag = OPTION_KEYS, .parse = parse_keys},
-    {.name = "key", .value = true, .flag = OPTION_KEY, .parse = parse_key},
-    {.name = "label", .value = true, .flag = OPTION_LABEL, .parse = parse_label},
-    {.name = "no-wait", .flag = OPTION_NO_WAIT, .parse = parse_no_wait},
-    {.name = "arena", .value = true, .flag = OPTION_ARENA, .parse = parse_arena},
-    {.name = "more", .flag = OPTION_MORE, .parse = parse_more},
+static int parse_once(Options *options, const char *value)
+{
+    (void)value;
+    options->once = true;
+    return 0;
+}
+
+static int parse_interval(Options *options, const char *value)
+{
+    int r = parse_duration(value, &options->interval_usec);
+
+    /* Faster than a screen can be read would only be load. */
+    return r == 0 &&
+                   (options->interval_usec < INTERVAL_MIN || options->interval_usec > INTERVAL_MAX)
+               ? -ERANGE
+               : r;
+}
+
+/* clang-format off */
+const OptionSpec option_specs[] = {
+    {"socket", .argument = "PATH", .help = "Connect to the daemon at this socket", .parse = parse_socket},
+    {"json", .argument = "MODE", .help = "Print JSON: pretty, short, off", .parse = parse_json},
+    {.letter = 'j', .help = "As --json=pretty on a terminal, --json=short otherwise", .parse = parse_j},
+    {"no-legend", .help = "Print no headings", .parse = parse_no_legend},
+    {"no-pager", .help = "Do not pipe output into a pager", .parse = parse_no_pager},
+    {"quiet", 'q', .help = "Print no progress and no summaries", .parse = parse_quiet},
+    {"timeout", .argument = "SEC", .help = "Give up when the daemon does not answer for so long",
+     .parse = parse_timeout},
+    {"max-bytes", .argument = "SIZE", .flag = OPTION_MAX_BYTES,
+     .help = "Memory an arena may occupy (K, M, G, T)", .parse = parse_max_bytes},
+    {"mode", .argument = "MODE", .flag = OPTION_MODE, .help = "Who may read and write it, octal",
+     .parse = parse_arena_mode},
+    {"group", .argument = "GROUP", .flag = OPTION_GROUP, .help = "Its group", .parse = parse_group},
+    {"revision", .flag = OPTION_REVISION, .help = "Print the revision too", .parse = parse_revision},
+    {"if-revision", .argument = "N", .flag = OPTION_IF_REVISION,
+     .help = "Only if the entry's revision is N; 0: if none", .parse = parse_if_revision},
+    {"prefix", .argument = "PREFIX", .flag = OPTION_PREFIX, .help = "Only keys that begin so",
+     .parse = parse_prefix},
+    {"keys", .flag = OPTION_KEYS, .help = "Keys alone", .parse = parse_keys},
+    {"key", .argument = "FIELD", .flag = OPTION_KEY,
+     .help = "Lines are documents, this member is the key", .parse = parse_key},
+    {"label", .argument = "LABEL", .flag = OPTION_LABEL, .help = "Give it a label", .parse = parse_label},
+    {"no-wait", .flag = OPTION_NO_WAIT, .help = "Return once it runs", .parse = parse_no_wait},
+    {"arena", .argument = "ARENA", .flag = OPTION_ARENA, .help = "Only this arena (export)",
+     .parse = parse_arena},
+    {"more", .flag = OPTION_MORE, .help = "Ask for a stream of replies", .parse = parse_more},
+    {"interval", .argument = "SEC", .flag = OPTION_INTERVAL, .help = "Time between two screens",
+     .parse = parse_interval},
+    {"once", .flag = OPTION_ONCE, .help = "Print one screen and end", .parse = parse_once},
+    {"help", 'h', .help = "Show this", .parse = parse_help},
+    {"version", .help = "Show the version", .parse = parse_version},
+    {0},
 };
+/* clang-format on */
 
 static const OptionSpec *find_long(const char *name, size_t length)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
-        if (length > 0 && strlen(specs[i].name) == length &&
-            memcmp(specs[i].name, name, length) == 0)
-            return &specs[i];
+    for (const OptionSpec *spec = option_specs; spec->parse != NULL; spec++)
+        if (spec->name != NULL && strlen(spec->name) == length &&
+            memcmp(spec->name, name, length) == 0)
+            return spec;
     return NULL;
 }
 
 static const OptionSpec *find_letter(char letter)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
-        if (specs[i].letter == letter && letter != '\0')
-            return &specs[i];
+    for (const OptionSpec *spec = option_specs; spec->parse != NULL; spec++)
+        if (spec->letter == letter)
+            return spec;
     return NULL;
 }
 
@@ -221,7 +254,7 @@ static int take_long(Options *options, int argc, char **argv, int *index)
 
     if (spec == NULL)
         return failure(STATUS_USAGE, "there is no option '%s'; see --help", argv[*index]);
-    if (!spec->value)
+    if (spec->argument == NULL)
         return equals == NULL ? take(options, spec, "")
                               : failure(STATUS_USAGE, "the option --%s takes no value", spec->name);
     if (equals != NULL)
@@ -274,8 +307,8 @@ int options_check(const Options *options, const Verb *verb)
 {
     unsigned wrong = options->given & ~verb->options;
 
-    for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
-        if ((specs[i].flag & wrong) != 0)
-            return failure(STATUS_USAGE, "%s does not take --%s", verb->name, specs[i].name);
+    for (const OptionSpec *spec = option_specs; spec->parse != NULL; spec++)
+        if ((spec->flag & wrong) != 0)
+            return failure(STATUS_USAGE, "%s does not take --%s", verb->name, spec->name);
     return 0;
 }

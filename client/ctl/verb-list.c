@@ -167,7 +167,7 @@ int verb_list(Ctl *ctl, int count, char **arguments)
 
     (void)count;
     if (ctl->terminal) {
-        terminal_size(STDOUT_FILENO, &lines, &listing.columns);
+        terminal_size(ctl->screen, &lines, &listing.columns);
         listing.screenful = lines > 3 ? lines - 2 : 1;
     }
     listing.rows = calloc(listing.screenful, sizeof(*listing.rows));

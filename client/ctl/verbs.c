@@ -7,12 +7,12 @@
 /* clang-format off */
 const Verb verbs[] = {
     {.group = "Service Commands", .name = "status", .help = "Show how the daemon is",
-     .run = verb_status},
+     .paged = true, .run = verb_status},
     {.name = "reload", .help = "Have the daemon read its configuration again",
      .run = verb_reload},
 
     {.group = "Arena Commands", .name = "arenas", .help = "List the arenas",
-     .run = verb_arenas},
+     .paged = true, .run = verb_arenas},
     {.name = "create", .arguments = "ARENA", .help = "Create an arena",
      .minimum = 1, .maximum = 1, .options = ARENA_OPTIONS, .run = verb_create},
     {.name = "change", .arguments = "ARENA", .help = "Change an arena's size, mode or group",
@@ -33,7 +33,8 @@ const Verb verbs[] = {
     {.name = "increment", .arguments = "ARENA KEY [BY]", .help = "Add to an integer",
      .minimum = 2, .maximum = 3, .options = ENTRY_OPTIONS, .run = verb_increment},
     {.name = "list", .arguments = "ARENA", .help = "List entries",
-     .minimum = 1, .maximum = 1, .options = OPTION_PREFIX | OPTION_KEYS, .run = verb_list},
+     .minimum = 1, .maximum = 1, .options = OPTION_PREFIX | OPTION_KEYS, .paged = true,
+     .run = verb_list},
     {.name = "apply", .arguments = "ARENA [FILE|-]",
      .help = "Apply operations, JSON lines, all or none",
      .minimum = 1, .maximum = 2, .options = OPTION_REVISION, .run = verb_apply},
@@ -46,7 +47,7 @@ const Verb verbs[] = {
      .help = "Take a checkpoint",
      .maximum = -1, .options = OPTION_LABEL | OPTION_NO_WAIT, .run = verb_checkpoint},
     {.name = "checkpoints", .help = "List checkpoints",
-     .run = verb_checkpoints},
+     .paged = true, .run = verb_checkpoints},
     {.name = "cancel", .arguments = "ID", .help = "Cancel a running checkpoint",
      .minimum = 1, .maximum = 1, .run = verb_cancel},
     {.name = "verify", .arguments = "ID", .help = "Read a checkpoint's image back and check it",
@@ -57,12 +58,13 @@ const Verb verbs[] = {
     {.group = "Image Commands (no daemon needed)", .name = "image",
      .arguments = "verify|info|export FILE",
      .help = "Check, describe or print an image",
-     .minimum = 2, .maximum = 2, .options = OPTION_ARENA, .offline = true, .run = verb_image},
+     .minimum = 2, .maximum = 2, .options = OPTION_ARENA, .offline = true, .paged = true,
+     .run = verb_image},
 
     {.group = "Raw Commands", .name = "call", .arguments = "METHOD [JSON]", .help = "Call a method",
      .minimum = 1, .maximum = 2, .options = OPTION_MORE, .run = verb_call},
     {.name = "introspect", .arguments = "[INTERFACE]", .help = "Print an interface's description",
-     .maximum = 1, .run = verb_introspect},
+     .maximum = 1, .paged = true, .run = verb_introspect},
     {0},
 };
 /* clang-format on */
