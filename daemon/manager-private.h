@@ -10,7 +10,9 @@
 #include "manager.h"
 #include "methods/methods.h"
 #include "server/server.h"
+#include "service/activation.h"
 #include "service/command.h"
+#include "service/descriptor-store.h"
 #include "store/recovery.h"
 
 typedef enum ManagerState {
@@ -39,6 +41,12 @@ typedef struct Manager {
     int images_fd;
     int journal_fd;
 
+    Activation activation; /* what the service manager handed over, until it is taken */
+    DescriptorStore *descriptors;
+    Adoption adoption;    /* while the start lasts */
+    size_t controls_kept; /* control memfds in the store */
+    bool control_kept;    /* ours is the one there */
+
     struct event_base *base;
     Housekeeper *housekeeper;
     Pool *pool;
@@ -65,6 +73,7 @@ typedef struct Manager {
     uint64_t failed_told; /* replies up to this revision were turned into NotDurable */
 
     /* triggers.c */
+    uint64_t proven_usec; /* monotonic: an adoption has been good for a minute; 0: not served yet */
     uint64_t recovered_revision; /* of the last update that came back at the start */
     uint64_t next_interval_usec; /* monotonic: when a checkpoint is due by the interval */
     uint64_t retry_usec;         /* monotonic: none by itself before */
@@ -85,6 +94,15 @@ int manager_fail(int status, const char *what, int error);
 int manager_open(Manager *manager);
 /* The sockets, last: those that the service manager hands over, else our own. */
 int manager_listen(Manager *manager);
+
+/* --- manager-stored.c: what the service manager keeps for the next process */
+
+/* Sorts what was handed over; before recovery. */
+int stored_take(Manager *manager);
+/* The store's keeper. */
+StoreKeeper stored_keeper(Manager *manager);
+/* After recovery, with the journal open: what is not used goes, what is not kept yet is kept. */
+void stored_settle(Manager *manager);
 
 /* --- dispatch.c: between the server and the methods */
 

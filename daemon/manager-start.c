@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "manager-private.h"
 #include "protocol/json.h"
-#include "service/activation.h"
 #include "service/notify.h"
 #include "tell.h"
 
@@ -68,6 +67,7 @@ static int new_objects(Manager *manager)
         .merge = json_merge,
         .arenas_max = config->arenas_max,
         .memory_bytes_max = reload_memory_max(config),
+        .keeper = stored_keeper(manager),
     };
     char images[4096];
     int r;
@@ -134,8 +134,12 @@ static int open_journal(Manager *manager, const Recovery *recovery)
         .changed = triggers_journal_changed,
         .context = manager,
     };
-    int r = control_new(&recovery->position.lineage, &manager->control);
+    int r = 0;
 
+    manager->control = TAKE_PTR(manager->adoption.control);
+    manager->control_kept = manager->control && manager->controls_kept == 1;
+    if (!manager->control)
+        r = control_new(&recovery->position.lineage, &manager->control);
     if (r == 0)
         r = journal_open(&options, manager->control, &recovery->position, &manager->journal);
     if (r < 0)
@@ -151,6 +155,7 @@ static int recover(Manager *manager)
         .store = manager->store,
         .catalog = manager->catalog,
         .context = {.pool = manager->pool, .housekeeper = manager->housekeeper},
+        .adoption = &manager->adoption,
         .images_directory_fd = manager->images_fd,
         .journal_directory_fd = manager->journal_fd,
         .cut = manager->options->recover_cut,
@@ -168,6 +173,8 @@ static int recover(Manager *manager)
     }
     manager->recovered_revision = recovery.position.revision;
     r = open_journal(manager, &recovery);
+    if (r == 0)
+        stored_settle(manager);
     manager->status.recovery = recovery_names[recovery.kind];
     manager->status.recovery_duration_usec = clock_monotonic() - begin;
     if (r == 0)
@@ -247,12 +254,15 @@ static int new_services(Manager *manager)
 
 int manager_listen(Manager *manager)
 {
-    int first, count = activation_sockets(&first);
+    Activation *activation = &manager->activation;
     int r = 0;
 
-    for (int i = 0; i < count && r == 0; i++)
-        r = server_listen_fd(manager->server, first + i);
-    if (count <= 0)
+    for (size_t i = 0; i < activation->socket_count && r == 0; i++) {
+        r = server_listen_fd(manager->server, activation->sockets[i].fd);
+        if (r == 0)
+            TAKE_FD(activation->sockets[i].fd);
+    }
+    if (activation->socket_count == 0)
         r = server_listen(manager->server, manager->options->socket, manager->config->socket_mode,
                           reload_socket_group(manager->config));
     if (r == 0)
@@ -281,6 +291,8 @@ int manager_open(Manager *manager)
     r = open_state(manager);
     if (r == 0)
         r = new_objects(manager);
+    if (r == 0)
+        r = stored_take(manager);
     if (r == 0)
         r = recover(manager);
     if (r == 0)

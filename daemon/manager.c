@@ -251,6 +251,7 @@ static int stop(Manager *manager, int status)
             status = manager_fail(EX_IOERR, "journal", r);
     }
     manager->control = control_free(manager->control);
+    adoption_deinit(&manager->adoption);
     manager->store = store_free(manager->store);
     manager->catalog = catalog_free(manager->catalog);
     if (manager->housekeeper)
@@ -260,6 +261,8 @@ static int stop(Manager *manager, int status)
     manager->housekeeper = housekeeper_free(manager->housekeeper);
     if (manager->base)
         event_base_free(manager->base);
+    manager->descriptors = descriptor_store_free(manager->descriptors);
+    activation_deinit(&manager->activation);
     closep(&manager->journal_fd);
     closep(&manager->images_fd);
     closep(&manager->lock_fd);

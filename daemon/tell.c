@@ -46,19 +46,20 @@ static const char *grouped(char text[static 32], uint64_t value)
 
 void tell_recovered(const Manager *manager, const Recovery *recovery)
 {
-    char arenas[NUMBER_MAX], revision[NUMBER_MAX], duration[NUMBER_MAX];
+    char arenas[NUMBER_MAX], adopted[NUMBER_MAX], revision[NUMBER_MAX], duration[NUMBER_MAX];
     const LogField fields[] = {
         {"RECOVERY", manager->status.recovery},
         {"ARENAS", number(arenas, store_count(manager->store))},
+        {"ADOPTED", number(adopted, recovery->adopted)},
         {"REVISION", number(revision, recovery->position.revision)},
         {"DURATION_USEC", number(duration, manager->status.recovery_duration_usec)},
         {NULL, NULL},
     };
 
     log_event(LOG_INFO, MESSAGE_ID_RECOVERED, fields,
-              "recovered (%s): %zu arenas, %llu entries, %llu journal records, revision %llu, "
-              "in %.3f s",
-              manager->status.recovery, store_count(manager->store),
+              "recovered (%s): %zu arenas (%zu adopted), %llu entries, %llu journal records, "
+              "revision %llu, in %.3f s",
+              manager->status.recovery, store_count(manager->store), recovery->adopted,
               (unsigned long long)store_entries(manager->store),
               (unsigned long long)recovery->records,
               (unsigned long long)recovery->position.revision,

@@ -10,6 +10,8 @@
 #include "manager-private.h"
 #include "tell.h"
 
+/* An adoption that was followed by so much service has not brought what ends us. */
+#define PROVEN_USEC (60 * USEC_PER_SEC)
 #define RETRY_USEC (60 * USEC_PER_SEC)
 
 /* --- what the job asks */
@@ -210,6 +212,14 @@ void triggers_start(Manager *manager)
     manager->next_interval_usec = interval > 0 ? clock_monotonic() + interval : UINT64_MAX;
 }
 
+static void prove_adoption(Manager *manager, uint64_t now)
+{
+    if (manager->proven_usec == 0)
+        manager->proven_usec = now + PROVEN_USEC;
+    if (now >= manager->proven_usec)
+        manager->control->header->adoptions = 0;
+}
+
 void triggers_now(Manager *manager)
 {
     ask(manager, "SIGUSR1");
@@ -219,7 +229,10 @@ void triggers_tick(Manager *manager)
 {
     uint64_t now = clock_monotonic();
 
-    if (manager->state != MANAGER_SERVING || now < manager->retry_usec)
+    if (manager->state != MANAGER_SERVING)
+        return;
+    prove_adoption(manager, now);
+    if (now < manager->retry_usec)
         return;
     if (journal_state(manager->journal) == JOURNAL_CONDEMNED) {
         ask(manager, "the journal's sync failed");
@@ -282,6 +295,11 @@ static void final_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *ch
 bool triggers_final(Manager *manager)
 {
     if (manager->config->at_stop == AT_STOP_NO || !triggers_changed(manager))
+        return false;
+    /* The next process finds the arenas where the descriptor store keeps them, and all of it in the
+     * journal if not. */
+    if (manager->config->at_stop == AT_STOP_AUTO && descriptor_store_in_use(manager->descriptors) &&
+        journal_state(manager->journal) == JOURNAL_OK)
         return false;
     manager->final_waiter.notify = final_notify;
     return job_request(manager->job, NULL, 0, "", &manager->final_waiter) == 0;

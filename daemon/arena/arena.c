@@ -181,19 +181,32 @@ Arena *arena_free(Arena *arena)
     return NULL;
 }
 
+int arena_set_dropped(Arena *arena)
+{
+    return undo_set_u32(arena, offsetof(HoldfastHeader, state), HOLDFAST_STATE_DROPPED);
+}
+
 void arena_drop(Arena *arena)
 {
     if (arena->undo.open)
         undo_abort(arena);
-    undo_begin(arena);
-    // Where the barrier has no room the header stays: the journal's record tells as well.
-    int r = undo_set_u32(arena, offsetof(HoldfastHeader, state), HOLDFAST_STATE_DROPPED);
-    if (r == 0)
-        undo_commit(arena);
-    else
-        undo_abort(arena);
+    if (arena_header(arena)->state != HOLDFAST_STATE_DROPPED) {
+        undo_begin(arena);
+        if (arena_set_dropped(arena) == 0)
+            undo_commit(arena);
+        else
+            undo_abort(arena);
+    }
     // A checkpoint still reads the pages; they go with the last descriptor.
     arena_end(arena, !arena->held);
+}
+
+void arena_discard(const ArenaContext *context, int fd)
+{
+    const uint32_t state = HOLDFAST_STATE_DROPPED;
+    // In one store, past all that this process may have mapped of it. Should it fail, the pages go.
+    (void)file_write_at(fd, &state, sizeof(state), offsetof(HoldfastHeader, state));
+    upkeep_discard(context, fd);
 }
 
 void arena_set_barrier(Arena *arena, const ArenaBarrier *barrier)
@@ -479,6 +492,8 @@ void arena_commit(Arena *arena)
 {
     size_t freed = undo_freed_count(&arena->undo);
     undo_commit(arena);
+    if (arena_header(arena)->state == HOLDFAST_STATE_DROPPED)
+        return;
     compact_after(arena, freed);
     upkeep_populate(arena);
 }

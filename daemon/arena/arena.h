@@ -80,9 +80,13 @@ int arena_new(const ArenaContext *context, const char *name, const Identity *ide
 int arena_open(const ArenaContext *context, int fd, Arena **ret);
 /* Unmaps and closes (through the housekeeper where there is one). NULL is fine. */
 Arena *arena_free(Arena *arena);
-/* Marks the header dropped (not where the barrier has no room: the journal tells as well), gives
- * the pages back through the housekeeper, frees the object. */
+/* Marks the header dropped where arena_set_dropped has not (and not where the barrier has no room),
+ * gives the pages back through the housekeeper, frees the object. */
 void arena_drop(Arena *arena);
+/* Memory that is not taken over, though it is ours: the header is marked dropped at once, so that
+ * whoever has it mapped sees it and no later process takes it over; the pages go through the
+ * housekeeper, and the descriptor, which is owned. */
+void arena_discard(const ArenaContext *context, int fd);
 
 void arena_set_barrier(Arena *arena, const ArenaBarrier *barrier);
 
@@ -135,6 +139,9 @@ int arena_put(Arena *arena, Bytes key, Bytes value, uint64_t revision);
 int arena_delete(Arena *arena, Bytes key);
 /* New owner, group, mode, limit. A lower max_bytes than the high-water mark: ARENA_FULL. */
 int arena_change(Arena *arena, const ArenaAttributes *attributes);
+/* The arena's last update: marks the header dropped. arena_commit follows, not arena_prepare. Works
+ * on a damaged arena, too. */
+int arena_set_dropped(Arena *arena);
 /* The last step that can fail: frees what was replaced, notes the revision in the header. */
 int arena_prepare(Arena *arena, uint64_t revision);
 /* Makes the update final; cannot fail. Between prepare and commit the caller appends the record to

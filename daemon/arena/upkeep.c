@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "arena/runs.h"
+#include "base/file.h"
 #include "base/housekeeper.h"
 
 /* Linux 5.14; older C libraries do not know it. */
@@ -390,6 +391,22 @@ void upkeep_free(Arena *arena, bool dropped)
     };
     upkeep->tasks++; // it is freed here or when the last task is done
     upkeep->arena = NULL;
+    unmap_submit(upkeep, &unmap);
+    upkeep_done(upkeep);
+}
+
+void upkeep_discard(const ArenaContext *context, int fd)
+{
+    Upkeep *upkeep = calloc(1, sizeof(*upkeep));
+    uint64_t bytes = 0;
+    if (upkeep == NULL || file_size(fd, &bytes) < 0) { // then with the last descriptor
+        free(upkeep);
+        close(fd);
+        return;
+    }
+    upkeep->housekeeper = context->housekeeper;
+    upkeep->tasks = 1; // it is freed here or when the task is done
+    UnmapTask unmap = {.punch_bytes = bytes, .fd = fd};
     unmap_submit(upkeep, &unmap);
     upkeep_done(upkeep);
 }

@@ -7,6 +7,8 @@
 int upkeep_new(Arena *arena);
 /* The arena goes: unmaps and closes, punches everything first where it is dropped. */
 void upkeep_free(Arena *arena, bool dropped);
+/* Punches the memory of an arena that nobody has open here, and closes it. */
+void upkeep_discard(const ArenaContext *context, int fd);
 /* Unmaps what the arena has mapped now, since it has another mapping. */
 void upkeep_unmap(Arena *arena);
 /* Populates pages that exist already, in the background; for an arena that was taken over. */

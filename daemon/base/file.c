@@ -93,6 +93,29 @@ int file_memfd(const char *name, uint64_t size, int *ret_fd)
     return 0;
 }
 
+int file_check_memfd(int fd, uint64_t *ret_size)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 07777) != 0600)
+        return -EBADMSG;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return -errno;
+    if ((flags & O_ACCMODE) != O_RDWR)
+        return -EBADMSG;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0)
+        return errno == EINVAL ? -EBADMSG : -errno;
+    if ((seals & (F_SEAL_SHRINK | F_SEAL_SEAL)) != (F_SEAL_SHRINK | F_SEAL_SEAL) ||
+        (seals & (F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0)
+        return -EBADMSG;
+    *ret_size = (uint64_t)status.st_size;
+    return 0;
+}
+
 int file_lock(int fd)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

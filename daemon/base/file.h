@@ -15,6 +15,10 @@ int file_write_at(int fd, const void *data, size_t size, uint64_t offset);
 int file_write(int fd, const void *data, size_t size);
 /* A new memfd, CLOEXEC, mode 0600, sealable, of the given size. */
 int file_memfd(const char *name, uint64_t size, int *ret_fd);
+/* Whether a memfd that somebody else kept for us can be trusted as ours alone: a memfd, open for
+ * reading and writing, our effective user's, mode 0600, sealed against shrinking and more seals,
+ * and against nothing that we need. -EBADMSG: it cannot. */
+int file_check_memfd(int fd, uint64_t *ret_size);
 /* Takes the advisory fcntl(2) write lock on the whole file, without waiting: -EAGAIN where another
  * process holds it. Not flock(2): that one is inherited by a forked child and outlives a killed
  * daemon. */

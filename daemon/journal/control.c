@@ -12,12 +12,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "journal/batch.h"
 
 #define CONTROL_PAGE 4096u
+#define CONTROL_TABLE_OFFSET (CONTROL_PAGE + 2 * CONTROL_HALF_BYTES)
+#define CONTROL_BYTES (CONTROL_TABLE_OFFSET + CONTROL_ARENAS_MAX * sizeof(Identity))
 
 static int control_map(int fd, uint64_t size, Control **ret)
 {
@@ -41,14 +42,13 @@ int control_new(const Lineage *lineage, Control **ret)
 {
     _cleanup_(closep) int fd = -1;
     Control *control;
-    uint64_t size = CONTROL_PAGE + 2 * CONTROL_HALF_BYTES;
 
-    int r = file_memfd(CONTROL_NAME, size, &fd);
+    int r = file_memfd(CONTROL_NAME, CONTROL_BYTES, &fd);
     if (r < 0)
         return r;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
         return -errno;
-    r = control_map(fd, size, &control);
+    r = control_map(fd, CONTROL_BYTES, &control);
     if (r < 0)
         return r;
     *control->header = (ControlHeader){
@@ -59,26 +59,6 @@ int control_new(const Lineage *lineage, Control **ret)
     };
     control->fd = TAKE_FD(fd);
     *ret = control;
-    return 0;
-}
-
-/* Ours, and so that nobody can change its size or have it open without our right. */
-static int control_check_file(int fd, uint64_t *ret_size)
-{
-    struct stat status;
-
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 07777) != 0600)
-        return -EBADMSG;
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0)
-        return errno == EINVAL ? -EBADMSG : -errno;
-    if ((seals & F_SEAL_SHRINK) == 0)
-        return -EBADMSG;
-    if (status.st_size < CONTROL_PAGE || (uint64_t)status.st_size > GIB)
-        return -EBADMSG;
-    *ret_size = (uint64_t)status.st_size;
     return 0;
 }
 
@@ -128,14 +108,14 @@ static int control_check(const ControlHeader *header, uint64_t size)
     if (header->version != CONTROL_VERSION)
         return -EPROTONOSUPPORT;
     /* The halves must hold the largest record of this program too. */
-    if (header->half_bytes != CONTROL_HALF_BYTES || size != CONTROL_PAGE + 2 * CONTROL_HALF_BYTES)
+    if (header->half_bytes != CONTROL_HALF_BYTES || size != CONTROL_BYTES)
         return -EBADMSG;
     if (!half_valid(&header->half[0], header->half_bytes) ||
         !half_valid(&header->half[1], header->half_bytes))
         return -EBADMSG;
     if (header->half[0].state == CONTROL_FILLING && header->half[1].state == CONTROL_FILLING)
         return -EBADMSG;
-    if (header->current > 1)
+    if (header->current > 1 || header->arenas > CONTROL_ARENAS_MAX)
         return -EBADMSG;
     const JournalMark *written = &header->position[header->current].written;
     if (written->segment > SEGMENT_SEQUENCE_MAX || written->offset % SEGMENT_SECTOR != 0 ||
@@ -149,7 +129,9 @@ int control_adopt(int fd, Control **ret)
     Control *control;
     uint64_t size = 0;
 
-    int r = control_check_file(fd, &size);
+    int r = file_check_memfd(fd, &size);
+    if (r == 0 && size != CONTROL_BYTES)
+        r = -EBADMSG;
     if (r < 0)
         return r;
     r = control_map(fd, size, &control);
@@ -174,6 +156,70 @@ Control *control_free(Control *control)
     free(control);
     return NULL;
 }
+
+/* --- the table of arenas */
+
+static Identity *control_row(const Control *control, uint32_t index)
+{
+    return (Identity *)(void *)((uint8_t *)control->header + CONTROL_TABLE_OFFSET) + index;
+}
+
+bool control_arena(const Control *control, uint32_t index, Identity *ret)
+{
+    static const Identity none;
+
+    *ret = *control_row(control, index);
+    return !identity_equal(ret, &none);
+}
+
+/* Its row, or the first one that is empty; the number of rows: neither. */
+static uint32_t control_find_row(const Control *control, const Identity *identity)
+{
+    uint32_t index = 0;
+
+    while (index < control->header->arenas &&
+           !identity_equal(control_row(control, index), identity))
+        index++;
+    return index;
+}
+
+void control_add_arena(Control *control, const Identity *identity)
+{
+    static const Identity none;
+    ControlHeader *header = control->header;
+    uint32_t row = control_find_row(control, &none);
+
+    if (row == CONTROL_ARENAS_MAX) {
+        header->arenas_lost = 1;
+        return;
+    }
+    *control_row(control, row) = *identity;
+    __atomic_store_n(&header->arenas, MAX(header->arenas, row + 1), __ATOMIC_RELEASE);
+}
+
+void control_remove_arena(Control *control, const Identity *identity)
+{
+    uint32_t row = control_find_row(control, identity);
+
+    /* What was stored before (the header that says dropped) is there for whoever finds this. */
+    __atomic_signal_fence(__ATOMIC_RELEASE);
+    if (row < control->header->arenas)
+        *control_row(control, row) = (Identity){0};
+}
+
+void control_clear_arenas(Control *control)
+{
+    __atomic_store_n(&control->header->arenas_lost, 1, __ATOMIC_RELEASE);
+    memset(control_row(control, 0), 0, control->header->arenas * sizeof(Identity));
+    control->header->arenas = 0;
+}
+
+void control_arenas_complete(Control *control)
+{
+    __atomic_store_n(&control->header->arenas_lost, 0, __ATOMIC_RELEASE);
+}
+
+/* --- what the halves hold */
 
 static bool half_pending(const ControlHalf *half)
 {
@@ -229,6 +275,7 @@ static void control_advance(Control *control, const BatchHeader *batch, uint64_t
     ControlPosition position = *control_position(control);
 
     position.chain = batch->checksum;
+    position.last = batch->offset;
     position.written = (JournalMark){
         .segment = sequence,
         .offset = batch->offset + batch_padded(batch->bytes),

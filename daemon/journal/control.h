@@ -4,9 +4,11 @@
  *
  * Page 0 is the ControlHeader, then come two halves for batches: one is filling while the other is
  * written and synced. Halves are used from their beginning each time, so that few pages are ever
- * touched. */
+ * touched. Behind them is the table of the arenas that exist: with it an adopting process knows
+ * that it has them all, and need not read the journal. */
 #pragma once
 
+#include "arena/arena.h"
 #include "base/common.h"
 #include "journal/record.h"
 #include "journal/segment.h"
@@ -14,6 +16,8 @@
 #define CONTROL_MAGIC "HFCONTR" /* 8 bytes with its NUL */
 #define CONTROL_VERSION 1
 #define CONTROL_NAME "holdfast-control"
+/* Rows of the table of arenas. */
+#define CONTROL_ARENAS_MAX 65536u
 /* One half: the largest record and what goes around it. */
 #define CONTROL_HALF_BYTES (RECORD_BYTES_MAX + MIB)
 
@@ -37,6 +41,8 @@ typedef struct ControlPosition {
     JournalMark left;    /* where the segment before that one ended */
     JournalMark durable;
     uint64_t chain; /* of the batch before written; 0: none in this segment */
+    uint64_t last;  /* offset of that batch */
+    uint64_t salt;  /* of the segment of written; 0: not known */
 } ControlPosition;
 
 typedef struct ControlHeader {
@@ -51,6 +57,8 @@ typedef struct ControlHeader {
     uint32_t current;    /* which of the positions holds: the other one is being made */
     ControlPosition position[2];
     ControlHalf half[2];
+    uint32_t arenas;      /* rows of the table in use; empty ones between them are zero */
+    uint32_t arenas_lost; /* there were more than rows, or the table is being made */
 } ControlHeader;
 static_assert(sizeof(ControlHeader) <= 4096, "page 0");
 
@@ -62,10 +70,10 @@ typedef struct Control {
 
 /* A fresh one for the lineage. */
 int control_new(const Lineage *lineage, Control **ret);
-/* Takes over what an earlier process left. Everything in it is checked: ours (owner, mode 0600),
- * sealed against shrinking, magic, version, sizes, states, offsets. -EBADMSG where it is none of
- * ours, -EPROTONOSUPPORT for another version. The lineage is compared by control_write_out and
- * journal_open. Owns fd on success only. */
+/* Takes over what an earlier process left. Everything in it is checked: ours (file_check_memfd),
+ * magic, version, sizes, states, offsets. -EBADMSG where it is none of ours, -EPROTONOSUPPORT for
+ * another version. The lineage is compared by control_write_out and journal_open. Owns fd on
+ * success only. */
 int control_adopt(int fd, Control **ret);
 /* Unmaps and closes. NULL is fine. */
 Control *control_free(Control *control);
@@ -88,6 +96,16 @@ void control_set_position(Control *control, const ControlPosition *position);
  * record or a place that was stored before is there for whoever finds this. */
 void control_set_used(Control *control, unsigned half, uint64_t used);
 void control_set_state(Control *control, unsigned half, ControlHalfState state);
+
+/* The table of arenas. The order that makes it good after a SIGKILL: an arena is in it before the
+ * record of its creation is in a half, and until its header says that it was dropped. */
+void control_add_arena(Control *control, const Identity *identity);
+void control_remove_arena(Control *control, const Identity *identity);
+void control_clear_arenas(Control *control);
+/* The table is as it should be again. */
+void control_arenas_complete(Control *control);
+/* Row by row: index < control->header->arenas; false: an empty row. */
+bool control_arena(const Control *control, uint32_t index, Identity *ret);
 
 /* True where a half holds records that the journal may not have. */
 bool control_pending(const Control *control);

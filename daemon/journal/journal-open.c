@@ -112,6 +112,8 @@ static int open_begin(Journal *journal)
         return r;
     memcpy(&batch, data, sizeof(batch));
     position->chain = batch.checksum;
+    position->last = batch.offset;
+    position->salt = journal->rotation.current.salt;
     position->written = (JournalMark){
         .segment = journal->rotation.current.sequence,
         .offset = journal->rotation.current.offset,
@@ -167,7 +169,7 @@ static int open_journal(Journal *journal, const JournalPosition *position)
         journal_change(journal, JOURNAL_CONDEMNED, -EIO);
     }
     if (journal->state == JOURNAL_CONDEMNED)
-        journal->failed_revision = position->revision;
+        journal->failed_revision = MAX(position->revision, position->highest);
     if (journal->state == JOURNAL_OK) {
         r = open_begin(journal);
         if (r < 0)

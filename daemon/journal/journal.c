@@ -24,6 +24,16 @@ void journal_append_end(Journal *journal)
     control_set_used(journal->control, journal->filling, journal->writer.used);
 }
 
+void journal_arena_created(Journal *journal, const Identity *identity)
+{
+    control_add_arena(journal->control, identity);
+}
+
+void journal_arena_dropped(Journal *journal, const Identity *identity)
+{
+    control_remove_arena(journal->control, identity);
+}
+
 bool journal_has_room(const Journal *journal, size_t bytes)
 {
     return journal->writer.capacity > journal->writer.used &&
@@ -109,6 +119,8 @@ void journal_advance(Journal *journal, const BatchHeader *batch)
 
     current->offset += batch_padded(batch->bytes);
     journal->position.chain = batch->checksum;
+    journal->position.last = batch->offset;
+    journal->position.salt = current->salt;
     journal->position.written = (JournalMark){
         .segment = current->sequence,
         .offset = current->offset,
@@ -158,6 +170,8 @@ int journal_leave_segment(Journal *journal)
     position->written.segment = rotation->current.sequence;
     position->written.offset = SEGMENT_BATCHES_OFFSET;
     position->chain = 0;
+    position->last = 0;
+    position->salt = rotation->current.salt;
     control_set_position(journal->control, position);
     journal->submitted = position->written;
     journal_release(journal, fd);

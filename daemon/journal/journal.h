@@ -77,6 +77,10 @@ RecordWriter *journal_writer(Journal *journal);
 /* After record_end: the record is in the batch (and would survive this process where the control
  * memfd is kept). From here on it cannot be taken back. */
 void journal_append_end(Journal *journal);
+/* Keeps the control memfd's table of arenas. Created: before journal_append_end of the record that
+ * says so. Dropped: after the arena's header says so. */
+void journal_arena_created(Journal *journal, const Identity *identity);
+void journal_arena_dropped(Journal *journal, const Identity *identity);
 /* True where a record of that many bytes can be appended now. What waited after -ENOSPC asks this
  * after each commit. */
 bool journal_has_room(const Journal *journal, size_t bytes);

@@ -184,7 +184,7 @@ static const StoreArena *find_to_save(MethodCall *call, Bytes name, MethodResult
         return NULL;
     }
     if (arena_damage(call->arena->arena)) {
-        store_note_damage(call->arena);
+        store_note_damage(call->methods->options.store, call->arena);
         *ret_result = error_store(call, STORE_DAMAGED, &outcome, NULL, false);
         return NULL;
     }

@@ -120,7 +120,7 @@ static int list_page(MethodCall *call, const ListParameters *parameters, uint64_
         StoreOutcome outcome = {0};
 
         buffer_truncate(out, start);
-        store_note_damage(call->arena);
+        store_note_damage(call->methods->options.store, call->arena);
         *ret_result = error_store(call, STORE_DAMAGED, &outcome, NULL, false);
         return r;
     }

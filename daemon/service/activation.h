@@ -1,7 +1,23 @@
-/* Sockets that the service manager opened for us (sd_listen_fds(3)). */
+/* Descriptors that the service manager hands over (sd_listen_fds(3)): listening sockets, and what
+ * an earlier process had put into its descriptor store. */
 #pragma once
 
-/* How many were handed over; their descriptors follow each other from *ret_first on, and are the caller's. The
- * environment that says so is cleared, so that no child takes them for its own. 0 where there are none, or a negative
- * errno. */
-int activation_sockets(int *ret_first);
+#include "base/common.h"
+
+typedef struct ActivationDescriptor {
+    int fd;     /* CLOEXEC; -1: taken by somebody */
+    char *name; /* as the manager calls it; by malloc */
+} ActivationDescriptor;
+
+typedef struct Activation {
+    ActivationDescriptor *sockets; /* whatever they are called; not looked at any closer */
+    size_t socket_count;
+    ActivationDescriptor *others;
+    size_t other_count;
+} Activation;
+
+/* Takes them all. The environment that tells of them is cleared, so that no child takes them for
+ * its own. */
+int activation_take(Activation *ret);
+/* Closes what nobody took. */
+void activation_deinit(Activation *activation);

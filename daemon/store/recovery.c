@@ -1,45 +1,21 @@
-/* Recovery: images, then the journal.
+/* Recovery: what was adopted, images, then the journal.
  *
- * Images: the newest good one's table says which arenas existed at its cut. Each is restored from
- * the newest good image that holds it; where one turns out damaged it is renamed, and where that
- * was the image whose table is used, all begins anew with the one before it. Journal: every record
- * behind the cut of its arena's image is applied as it stands.
+ * Normal way: arenas that an earlier process left in the service manager's store are taken over
+ * (adoption.c); where that is all there is, nothing is read. Else arenas are restored from images
+ * (recovery-images.c), and every record behind the cut of its arena's image is applied as it
+ * stands.
  *
- * What can go wrong: an image is damaged (an older one and more journal do), the journal does not
- * reach what an image's name proves (exit 65), records for an arena nobody knows (the journal's
- * beginning is missing: exit 65). */
+ * What can go wrong: what was handed over does not fit the journal (then nothing is adopted), the
+ * journal does not reach what an image's name proves (exit 65), records for an arena nobody knows
+ * (the journal's beginning is missing: exit 65). */
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "store/recovery.h"
+#include "journal/adopt.h"
+#include "store/recovery-private.h"
 
-/* Where an arena came from: records up to this revision are in it already. */
-typedef struct Origin {
-    Identity identity;
-    uint64_t revision;
-} Origin;
-
-typedef struct Run {
-    const RecoveryOptions *options;
-    Recovery *recovery;
-    Origin *origins;
-    size_t origin_count;
-    size_t origin_capacity;
-    Identity *wanted; /* in the table, but in no image: the journal must have them from their
-                         creation on */
-    size_t wanted_count;
-    uint64_t from_revision;  /* up to here no record is needed */
-    uint64_t table_revision; /* cut of the image whose table was used; 0: there is none */
-    size_t last;             /* origin of the last record, where the next one is looked for first */
-    StoreArena *last_arena;
-} Run;
-
-/* "Records of this revision and later belong to it": an arena that is known. */
-static int add_origin(Run *run, const Identity *identity, uint64_t revision)
+int recovery_add_origin(Run *run, const Identity *identity, uint64_t revision)
 {
     if (run->origin_count == run->origin_capacity) {
         size_t capacity = MAX(2 * run->origin_capacity, (size_t)16);
@@ -54,7 +30,7 @@ static int add_origin(Run *run, const Identity *identity, uint64_t revision)
     return 0;
 }
 
-static Origin *find_origin(Run *run, const Identity *identity)
+Origin *recovery_find_origin(Run *run, const Identity *identity)
 {
     if (run->last < run->origin_count &&
         identity_equal(&run->origins[run->last].identity, identity))
@@ -68,187 +44,13 @@ static Origin *find_origin(Run *run, const Identity *identity)
     return NULL;
 }
 
-/* --- images */
-
-static bool image_progress(void *context, uint64_t pages_done, uint64_t pages_total)
-{
-    const Run *run = context;
-
-    if (run->options->progress)
-        run->options->progress(run->options->progress_context, "images", pages_done, pages_total);
-    return true;
-}
-
-/* Restores one arena out of one image. -EBADMSG: the image is damaged; it was renamed. */
-static int restore_from(Run *run, Checkpoint *image, const Identity *identity, Arena **ret)
-{
-    _cleanup_(closep) int fd = -1, arena_memory = -1;
-    const char *where = "", *why = "";
-    char name[HOLDFAST_IMAGE_ID_MAX + 8];
-    ImageReader *reader = NULL;
-    size_t index = 0;
-    int r;
-
-    snprintf(name, sizeof(name), "%s.image", image->spec.id);
-    fd = openat(run->options->images_directory_fd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    r = image_open(fd, &reader, &where, &why);
-    if (r == 0) {
-        while (index < image_reader_arenas(reader) &&
-               !identity_equal(&image_reader_arena(reader, index)->identity, identity))
-            index++;
-        if (index < image_reader_arenas(reader))
-            r = image_reader_restore(reader, index, image_progress, run, &arena_memory);
-        else
-            r = -EBADMSG;
-        where = image_reader_where(reader);
-        why = image_reader_why(reader);
-    }
-    if (r == 0) {
-        r = arena_open(&run->options->context, arena_memory, ret);
-        if (r == 0) {
-            TAKE_FD(arena_memory);
-        } else if (r == -EBADMSG || r == -EBUSY) {
-            r = -EBADMSG;
-            where = "arena header";
-            why = "the memory it holds is no arena at rest";
-        }
-    }
-    if (r == -EBADMSG)
-        catalog_damaged(run->options->catalog, image, where, why);
-    image_reader_free(reader);
-    return r;
-}
-
-/* Restores an arena from the newest image that holds it and checks out. *ret NULL: no image holds
- * it. -EAGAIN: the image whose table is used turned out damaged. */
-static int restore_arena(Run *run, const Identity *identity, const char *table_id, Arena **ret,
-                         uint64_t *ret_revision)
-{
-    Catalog *catalog = run->options->catalog;
-
-    *ret = NULL;
-    for (;;) {
-        size_t index;
-        Checkpoint *image = catalog_newest_of(catalog, identity, catalog_count(catalog), &index);
-        bool is_table;
-        uint64_t revision;
-        int r;
-
-        if (!image)
-            return 0;
-        is_table = strcmp(image->spec.id, table_id) == 0;
-        revision = image->spec.revision;
-        r = restore_from(run, image, identity, ret);
-        if (r == 0)
-            *ret_revision = revision;
-        if (r != -EBADMSG)
-            return r;
-        if (is_table)
-            return -EAGAIN;
-    }
-}
-
-static void forget_all(Run *run)
+void recovery_forget(Run *run)
 {
     while (store_count(run->options->store) > 0)
         store_remove(run->options->store, store_at(run->options->store, 0));
-    run->origin_count = 0;
-}
-
-/* All arenas of one image's table. Those that no image holds come from the journal. */
-static int restore_table(Run *run, const Checkpoint *table)
-{
-    char id[HOLDFAST_IMAGE_ID_MAX + 1];
-    size_t count = table->arena_count;
-    _cleanup_(freep) Identity *identities = calloc(count + 1, sizeof(*identities));
-    _cleanup_(freep) uint64_t *created = calloc(count + 1, sizeof(*created));
-    int r;
-
-    free(run->wanted);
-    run->wanted = calloc(count + 1, sizeof(*run->wanted));
-    run->wanted_count = 0;
-    if (!identities || !created || !run->wanted)
-        return -ENOMEM;
-    memcpy(id, table->spec.id, sizeof(id));
-    run->from_revision = run->table_revision = table->spec.revision;
-    /* The table may be freed below, when its image turns out damaged. */
-    for (size_t i = 0; i < count; i++) {
-        identities[i] = table->arenas[i].identity;
-        created[i] = table->arenas[i].created_revision;
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t revision = 0;
-        Arena *arena;
-
-        r = restore_arena(run, &identities[i], id, &arena, &revision);
-        if (r < 0)
-            return r;
-        if (!arena) {
-            run->wanted[run->wanted_count++] = identities[i];
-            run->from_revision = MIN(run->from_revision, MAX(created[i], UINT64_C(1)) - 1);
-            continue;
-        }
-        r = store_insert(run->options->store, arena);
-        if (r < 0) {
-            arena_free(arena);
-            return r;
-        }
-        run->from_revision = MIN(run->from_revision, revision);
-        r = add_origin(run, &identities[i], revision);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-static int restore_images(Run *run)
-{
-    for (;;) {
-        const Checkpoint *newest = catalog_newest(run->options->catalog);
-        int r;
-
-        if (!newest)
-            return 0;
-        r = restore_table(run, newest);
-        if (r != -EAGAIN) {
-            if (r < 0)
-                snprintf(run->recovery->message, sizeof(run->recovery->message),
-                         "cannot restore from the image %s: %s", newest->spec.id, log_errno(r));
-            return r;
-        }
-        /* What it promised to hold must come from elsewhere now. */
-        forget_all(run);
-        run->table_revision = 0;
-        run->from_revision = 0;
-        run->wanted_count = 0;
-    }
-}
-
-/* The highest revision that an image's name proves, damaged ones included. */
-static uint64_t proven_revision(int images_directory_fd)
-{
-    int fd = openat(images_directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-    uint64_t highest = 0;
-
-    if (!directory) {
-        closep(&fd);
-        return 0;
-    }
-    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
-        char *end;
-        uint64_t revision;
-
-        if (!strstr(entry->d_name, ".image"))
-            continue;
-        revision = strtoull(entry->d_name, &end, 10);
-        if (end == entry->d_name + 20 && *end == '-')
-            highest = MAX(highest, revision);
-    }
-    closedir(directory);
-    return highest;
+    run->origin_count = run->adopted;
+    run->last = 0;
+    run->last_arena = NULL;
 }
 
 /* --- the journal */
@@ -281,7 +83,7 @@ static int create_arena(Run *run, const Record *record, const RecordOperation *o
         arena_free(arena);
         return r;
     }
-    return add_origin(run, &record->identity, record->revision);
+    return recovery_add_origin(run, &record->identity, record->revision);
 }
 
 /* The marks of the capture grow with the arena: an update may reach past the old ones at once. */
@@ -407,7 +209,7 @@ static int replay_record(void *context, Record *record)
 
     if (!record_next_operation(&reading, &first))
         return -EBADMSG;
-    origin = find_origin(run, &record->identity);
+    origin = recovery_find_origin(run, &record->identity);
     if (origin && record->revision <= origin->revision)
         return 0;
     if (!origin && first.kind == RECORD_CREATE_ARENA) {
@@ -456,8 +258,8 @@ static int replay_journal(Run *run)
     ReplayDamage damage = {0};
     ReplayOptions replay = {
         .from_revision = run->from_revision,
-        .required_revision = options->cut ? 0 : proven_revision(options->images_directory_fd),
-        .cut = options->cut,
+        .required_revision = run->cut ? 0 : recovery_proven_revision(options->images_directory_fd),
+        .cut = run->cut,
         .record = replay_record,
         .progress = replay_progress,
         .context = run,
@@ -468,7 +270,7 @@ static int replay_journal(Run *run)
      * cut. */
     if (run->table_revision >= replay.required_revision)
         replay.required_revision =
-            run->from_revision < run->table_revision && !options->cut ? run->table_revision : 0;
+            run->from_revision < run->table_revision && !run->cut ? run->table_revision : 0;
     r = journal_replay(options->journal_directory_fd, &replay, &recovery->position, &damage);
     if (r == 0) {
         if (recovery->position.cut_off)
@@ -494,49 +296,143 @@ static int replay_journal(Run *run)
 /* Arenas that must come from the journal did they come? */
 static int check_wanted(Run *run)
 {
-    if (run->options->cut)
+    if (run->cut)
         return 0; /* what is missing was given up */
     for (size_t i = 0; i < run->wanted_count; i++)
-        if (!find_origin(run, &run->wanted[i]) &&
+        if (!recovery_find_origin(run, &run->wanted[i]) &&
             run->recovery->position.revision < run->table_revision)
             return unknown_arena(run, run->table_revision);
     return 0;
 }
 
+/* --- the whole */
+
 /* Where revisions go on: after an unclean end far behind, so that a number seen before never names
- * another update. */
-static uint64_t base_revision(const Run *run)
+ * another update. What was adopted knows every number that was given. */
+static uint64_t base_revision(const Run *run, bool all_adopted)
 {
     const JournalPosition *position = &run->recovery->position;
     uint64_t highest = MAX(MAX(position->revision, position->highest), run->table_revision);
 
-    highest = MAX(highest, proven_revision(run->options->images_directory_fd));
-    if (position->clean || (highest == 0 && position->segment == 0))
+    highest = MAX(highest, recovery_proven_revision(run->options->images_directory_fd));
+    if (all_adopted || position->clean || (highest == 0 && position->segment == 0))
         return highest; /* nothing was given since, or ever */
     return highest + (UINT64_C(1) << 32);
 }
 
-int recovery_run(const RecoveryOptions *options, Recovery *recovery)
+static int read_all(Run *run)
 {
-    Run run = {.options = options, .recovery = recovery};
+    int r = recovery_restore_images(run);
+
+    if (r == 0)
+        r = replay_journal(run);
+    return r == 0 ? check_wanted(run) : r;
+}
+
+/* What is not adopted comes from images and the journal, which must end where the process whose
+ * arenas are adopted had it. A condemned journal may end anywhere: images will have the rest. */
+static int read_rest(Run *run)
+{
+    JournalPosition *position = &run->recovery->position;
+    int r = read_all(run);
+
+    if (r < 0)
+        return r;
+    if (!run->adoption->control->header->condemned)
+        return journal_adopt_agrees(run->adoption->control, position) ? 0 : -ESTALE;
+    position->condemned = true;
+    position->highest = MAX(position->highest, adoption_revision(run->adoption));
+    return 0;
+}
+
+static RecoveryKind kind_of(const Run *run)
+{
+    if (run->recovery->records > 0)
+        return RECOVERY_JOURNAL;
+    return run->table_revision > 0 ? RECOVERY_IMAGE : RECOVERY_EMPTY;
+}
+
+static int run_adopting(Run *run)
+{
+    const RecoveryOptions *options = run->options;
+    Recovery *recovery = run->recovery;
+    bool all;
+    int r = adoption_take(run->adoption, run);
+
+    if (r < 0)
+        return r;
+    if (adoption_complete(run->adoption))
+        r = journal_adopt_position(run->adoption->control, options->journal_directory_fd,
+                                   &recovery->position);
+    else
+        r = read_rest(run);
+    if (r < 0)
+        return r;
+    all = store_count(options->store) == 0;
+    r = adoption_insert(run->adoption, options->store);
+    if (r < 0)
+        return r;
+    recovery->base_revision = base_revision(run, all);
+    recovery->adopted = run->adopted;
+    recovery->kind = all || run->adopted > 0 ? RECOVERY_ADOPTED : kind_of(run);
+    return 0;
+}
+
+static int run_plain(Run *run)
+{
+    int r = read_all(run);
+
+    if (r < 0)
+        return r;
+    run->recovery->base_revision = base_revision(run, false);
+    run->recovery->kind = kind_of(run);
+    return 0;
+}
+
+static int run_once(const RecoveryOptions *options, Adoption *adoption, Recovery *recovery)
+{
+    Run run = {
+        .options = options,
+        .recovery = recovery,
+        .adoption = adoption,
+        .cut = options->cut && !adoption,
+    };
     int r;
 
     memset(recovery, 0, sizeof(*recovery));
-    r = restore_images(&run);
-    if (r == 0)
-        r = replay_journal(&run);
-    if (r == 0)
-        r = check_wanted(&run);
-    if (r == 0) {
-        recovery->base_revision = base_revision(&run);
-        recovery->kind = recovery->records > 0    ? RECOVERY_JOURNAL
-                         : run.table_revision > 0 ? RECOVERY_IMAGE
-                                                  : RECOVERY_EMPTY;
-        store_recount(options->store);
-        store_set_revision(options->store, recovery->base_revision);
+    r = adoption ? run_adopting(&run) : run_plain(&run);
+    if (r < 0 && adoption) {
+        run.adopted = 0;
+        recovery_forget(&run);
     }
     free(run.origins);
     free(run.wanted);
+    return r;
+}
+
+int recovery_run(const RecoveryOptions *options, Recovery *recovery)
+{
+    Adoption *adoption = options->adoption;
+    int r;
+
+    if (adoption && adoption->control) {
+        r = run_once(options, adoption, recovery);
+        if (r < 0) {
+            log_warning("the arenas handed over are not used, all is made anew: %s",
+                        r == -ESTALE                   ? "the journal does not end where it did"
+                        : recovery->message[0] != '\0' ? recovery->message
+                                                       : log_errno(r));
+            adoption_give_up(adoption);
+            recovery_deinit(recovery);
+            r = run_once(options, NULL, recovery);
+        }
+    } else {
+        r = run_once(options, NULL, recovery);
+    }
+    if (r == 0) {
+        store_recount(options->store);
+        store_set_revision(options->store, recovery->base_revision);
+    }
     return r;
 }
 

@@ -1,5 +1,5 @@
-/* What start does: for each arena the newest image that holds it and checks out, then the journal
- * behind it.
+/* What start does: arenas that an earlier process left are adopted; for each other one the newest
+ * image that holds it and checks out, then the journal behind it.
  *
  * Which arenas exist is told by the newest good image's table and the journal. A damaged image is
  * renamed and the one before it used; an I/O error or want of memory never marks one damaged. */
@@ -7,6 +7,7 @@
 
 #include "checkpoint/catalog.h"
 #include "journal/replay.h"
+#include "store/adoption.h"
 #include "store/store.h"
 
 typedef enum RecoveryKind {
@@ -20,6 +21,7 @@ typedef struct RecoveryOptions {
     Store *store; /* empty; filled */
     Catalog *catalog;
     ArenaContext context;
+    Adoption *adoption; /* what an earlier process left; NULL: nothing */
     int images_directory_fd;
     int journal_directory_fd;
     bool cut; /* --recover=cut */
@@ -33,6 +35,7 @@ typedef struct Recovery {
     JournalPosition position; /* for journal_open; recovery_deinit frees it */
     uint64_t base_revision;   /* revisions go on from here */
     uint64_t records;         /* applied */
+    size_t adopted;           /* arenas */
     /* After a failure: what is to be told, whole sentences. */
     char message[768];
 } Recovery;

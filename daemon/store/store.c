@@ -290,9 +290,13 @@ int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, St
         record_discard(journal_writer(store->journal));
         return r;
     }
+    journal_arena_created(store->journal, &identity);
     journal_append_end(store->journal);
     store->revision = outcome->revision = store->revision + 1;
     store->updates++;
+    if (store->options.keeper.created)
+        store->options.keeper.created(store->options.keeper.context, &identity,
+                                      arena_fd(arena->arena));
     *ret = arena;
     return 0;
 }
@@ -347,26 +351,46 @@ static void destroy(StoreArena *arena)
     free(arena);
 }
 
+/* The last update of an arena: between the first change and the commit its record goes into the
+ * batch, so whoever adopts finds it in the middle of an update, or dropped. 0 or an outcome. */
+static int record_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
+{
+    RecordWriter *record = journal_writer(store->journal);
+    int r =
+        record_begin(record, store->revision + 1, store->now_usec, arena_identity(arena->arena));
+
+    if (r == 0)
+        r = record_drop_arena(record);
+    if (r == 0)
+        r = record_end(record, NULL);
+    if (r == 0) {
+        arena_begin(arena->arena);
+        r = store_arena_outcome(store, arena, arena_set_dropped(arena->arena), outcome);
+        if (r != 0)
+            arena_abort(arena->arena);
+    } else {
+        r = store_record_outcome(store, arena, r, outcome);
+    }
+    if (r != 0)
+        record_discard(record);
+    return r;
+}
+
 int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
 {
-    RecordWriter *record;
+    Identity identity = *arena_identity(arena->arena);
     int r;
 
     if (store->reason[0] != '\0')
         return STORE_READ_ONLY;
     if (arena->parked)
         return STORE_PARKED;
-    record = journal_writer(store->journal);
-    r = record_begin(record, store->revision + 1, store->now_usec, arena_identity(arena->arena));
-    if (r == 0)
-        r = record_drop_arena(record);
-    if (r == 0)
-        r = record_end(record, NULL);
-    if (r < 0) {
-        record_discard(record);
-        return store_record_outcome(store, arena, r, outcome);
-    }
+    r = record_drop(store, arena, outcome);
+    if (r != 0)
+        return r;
     journal_append_end(store->journal);
+    arena_commit(arena->arena);
+    journal_arena_dropped(store->journal, &identity);
     store->revision = outcome->revision = store->revision + 1;
     store->updates++;
     unlink_arena(store, arena);
@@ -374,6 +398,8 @@ int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
         store->dropped[store->dropped_count++] = arena; /* a checkpoint reads its pages */
     else
         destroy(arena);
+    if (store->options.keeper.dropped)
+        store->options.keeper.dropped(store->options.keeper.context, &identity);
     return 0;
 }
 
@@ -394,7 +420,7 @@ int store_get(Store *store, StoreArena *arena, Bytes key, ArenaEntry *ret)
     return store_arena_outcome(store, arena, arena_find(arena->arena, key, ret), &outcome);
 }
 
-void store_note_damage(StoreArena *arena)
+void store_note_damage(Store *store, StoreArena *arena)
 {
     const char *where = arena_damage(arena->arena);
     const LogField fields[] = {
@@ -405,6 +431,9 @@ void store_note_damage(StoreArena *arena)
     snprintf(arena->damage, sizeof(arena->damage), "%s", where ? where : "unknown place");
     log_event(LOG_ERR, NULL, fields, "arena %s: damaged at %s; it is closed, the others go on",
               arena_name(arena->arena), arena->damage);
+    /* The next start makes it anew, from an image and the journal. */
+    if (store->options.keeper.dropped)
+        store->options.keeper.dropped(store->options.keeper.context, arena_identity(arena->arena));
 }
 
 /* --- the whole */

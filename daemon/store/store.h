@@ -71,6 +71,13 @@ typedef int (*StoreMerge)(Buffer *out, Bytes target, Bytes patch, size_t size_ma
 
 #define STORE_DEPTH_MAX 512
 
+/* Who keeps the arenas' memory for a later process. May be NULL, each. */
+typedef struct StoreKeeper {
+    void (*created)(void *context, const Identity *identity, int fd); /* the record is in a batch */
+    void (*dropped)(void *context, const Identity *identity); /* or damaged: not worth keeping */
+    void *context;
+} StoreKeeper;
+
 typedef struct StoreOptions {
     Pool *pool;
     Housekeeper *housekeeper;
@@ -78,6 +85,7 @@ typedef struct StoreOptions {
     StoreMerge merge;
     uint64_t arenas_max;
     uint64_t memory_bytes_max;
+    StoreKeeper keeper;
 } StoreOptions;
 
 int store_new(const StoreOptions *options, Store **ret);
@@ -125,7 +133,7 @@ int store_update(Store *store, StoreArena *arena, const StoreOperation *operatio
  * recovery's own business; it tells the store the revision. */
 void store_set_revision(Store *store, uint64_t revision);
 /* Notes damage found while reading. */
-void store_note_damage(StoreArena *arena);
+void store_note_damage(Store *store, StoreArena *arena);
 
 /* --- the whole */
 

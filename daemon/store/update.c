@@ -42,7 +42,7 @@ int store_arena_outcome(Store *store, StoreArena *arena, int code, StoreOutcome 
         arena->parked = true;
         return STORE_PARKED;
     case ARENA_DAMAGED:
-        store_note_damage(arena);
+        store_note_damage(store, arena);
         return STORE_DAMAGED;
     default:
         return code;

@@ -1,0 +1,188 @@
+/* Arenas out of images.
+ *
+ * The newest good image's table says which arenas existed at its cut. Each is restored from the
+ * newest good image that holds it; where one turns out damaged it is renamed, and where that was
+ * the image whose table is used, all begins anew with the one before it. */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "store/recovery-private.h"
+
+static bool image_progress(void *context, uint64_t pages_done, uint64_t pages_total)
+{
+    const Run *run = context;
+
+    if (run->options->progress)
+        run->options->progress(run->options->progress_context, "images", pages_done, pages_total);
+    return true;
+}
+
+/* Restores one arena out of one image. -EBADMSG: the image is damaged; it was renamed. */
+static int restore_from(Run *run, Checkpoint *image, const Identity *identity, Arena **ret)
+{
+    _cleanup_(closep) int fd = -1, arena_memory = -1;
+    const char *where = "", *why = "";
+    char name[HOLDFAST_IMAGE_ID_MAX + 8];
+    ImageReader *reader = NULL;
+    size_t index = 0;
+    int r;
+
+    snprintf(name, sizeof(name), "%s.image", image->spec.id);
+    fd = openat(run->options->images_directory_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    r = image_open(fd, &reader, &where, &why);
+    if (r == 0) {
+        while (index < image_reader_arenas(reader) &&
+               !identity_equal(&image_reader_arena(reader, index)->identity, identity))
+            index++;
+        if (index < image_reader_arenas(reader))
+            r = image_reader_restore(reader, index, image_progress, run, &arena_memory);
+        else
+            r = -EBADMSG;
+        where = image_reader_where(reader);
+        why = image_reader_why(reader);
+    }
+    if (r == 0) {
+        r = arena_open(&run->options->context, arena_memory, ret);
+        if (r == 0) {
+            TAKE_FD(arena_memory);
+        } else if (r == -EBADMSG || r == -EBUSY) {
+            r = -EBADMSG;
+            where = "arena header";
+            why = "the memory it holds is no arena at rest";
+        }
+    }
+    if (r == -EBADMSG)
+        catalog_damaged(run->options->catalog, image, where, why);
+    image_reader_free(reader);
+    return r;
+}
+
+/* Restores an arena from the newest image that holds it and checks out. *ret NULL: no image holds
+ * it. -EAGAIN: the image whose table is used turned out damaged. */
+static int restore_arena(Run *run, const Identity *identity, const char *table_id, Arena **ret,
+                         uint64_t *ret_revision)
+{
+    Catalog *catalog = run->options->catalog;
+
+    *ret = NULL;
+    for (;;) {
+        size_t index;
+        Checkpoint *image = catalog_newest_of(catalog, identity, catalog_count(catalog), &index);
+        bool is_table;
+        uint64_t revision;
+        int r;
+
+        if (!image)
+            return 0;
+        is_table = strcmp(image->spec.id, table_id) == 0;
+        revision = image->spec.revision;
+        r = restore_from(run, image, identity, ret);
+        if (r == 0)
+            *ret_revision = revision;
+        if (r != -EBADMSG)
+            return r;
+        if (is_table)
+            return -EAGAIN;
+    }
+}
+
+/* All arenas of one image's table. Those that no image holds come from the journal. */
+static int restore_table(Run *run, const Checkpoint *table)
+{
+    char id[HOLDFAST_IMAGE_ID_MAX + 1];
+    size_t count = table->arena_count;
+    _cleanup_(freep) Identity *identities = calloc(count + 1, sizeof(*identities));
+    _cleanup_(freep) uint64_t *created = calloc(count + 1, sizeof(*created));
+    int r;
+
+    free(run->wanted);
+    run->wanted = calloc(count + 1, sizeof(*run->wanted));
+    run->wanted_count = 0;
+    if (!identities || !created || !run->wanted)
+        return -ENOMEM;
+    memcpy(id, table->spec.id, sizeof(id));
+    run->from_revision = run->table_revision = table->spec.revision;
+    /* The table may be freed below, when its image turns out damaged. */
+    for (size_t i = 0; i < count; i++) {
+        identities[i] = table->arenas[i].identity;
+        created[i] = table->arenas[i].created_revision;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t revision = 0;
+        Arena *arena;
+
+        if (recovery_find_origin(run, &identities[i]))
+            continue; /* adopted */
+        r = restore_arena(run, &identities[i], id, &arena, &revision);
+        if (r < 0)
+            return r;
+        if (!arena) {
+            run->wanted[run->wanted_count++] = identities[i];
+            run->from_revision = MIN(run->from_revision, MAX(created[i], UINT64_C(1)) - 1);
+            continue;
+        }
+        r = store_insert(run->options->store, arena);
+        if (r < 0) {
+            arena_free(arena);
+            return r;
+        }
+        run->from_revision = MIN(run->from_revision, revision);
+        r = recovery_add_origin(run, &identities[i], revision);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int recovery_restore_images(Run *run)
+{
+    for (;;) {
+        const Checkpoint *newest = catalog_newest(run->options->catalog);
+        int r;
+
+        if (!newest)
+            return 0;
+        r = restore_table(run, newest);
+        if (r != -EAGAIN) {
+            if (r < 0)
+                snprintf(run->recovery->message, sizeof(run->recovery->message),
+                         "cannot restore from the image %s: %s", newest->spec.id, log_errno(r));
+            return r;
+        }
+        /* What it promised to hold must come from elsewhere now. */
+        recovery_forget(run);
+        run->table_revision = 0;
+        run->from_revision = 0;
+        run->wanted_count = 0;
+    }
+}
+
+uint64_t recovery_proven_revision(int images_directory_fd)
+{
+    int fd = openat(images_directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    uint64_t highest = 0;
+
+    if (!directory) {
+        closep(&fd);
+        return 0;
+    }
+    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
+        char *end;
+        uint64_t revision;
+
+        if (!strstr(entry->d_name, ".image"))
+            continue;
+        revision = strtoull(entry->d_name, &end, 10);
+        if (end == entry->d_name + 20 && *end == '-')
+            highest = MAX(highest, revision);
+    }
+    closedir(directory);
+    return highest;
+}
