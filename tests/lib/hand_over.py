@@ -1,4 +1,5 @@
 """Starts a program with descriptors as a service manager hands them over: hand_over.py NAME=FD,NAME=FD... PROGRAM ARGUMENT...
+$HAND_OVER_PRELOAD is for the program alone to be preloaded.
 
 They become descriptors 3, 4, ..., and $LISTEN_PID is the program's, since it keeps this process' number."""
 
@@ -24,4 +25,7 @@ if pairs:
     os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["LISTEN_FDS"] = str(len(pairs))
     os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in pairs)
+preload = os.environ.pop("HAND_OVER_PRELOAD", None)
+if preload:
+    os.environ["LD_PRELOAD"] = preload
 os.execv(sys.argv[2], sys.argv[2:])

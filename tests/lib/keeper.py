@@ -76,7 +76,7 @@ class Keeper:
         """{name of the arena: fd}; without those that are no arena any more."""
         with self.lock:
             return {os.pread(fd, 64, ARENA_NAME).rstrip(b"\0").decode(): fd
-                    for name, fd in self.stored if name != CONTROL and os.pread(fd, 7, 0) == b"HFARENA"}
+                    for name, fd in self.stored if name.startswith("holdfast-") and name != CONTROL and os.pread(fd, 7, 0) == b"HFARENA"}
 
     def control(self):
         with self.lock:
@@ -128,7 +128,14 @@ class KeptDaemon(Daemon):
         with self.keeper.lock:
             stored = list(self.keeper.stored)
         self.wrapper = [sys.executable, HAND_OVER, ",".join(f"{name}={fd}" for name, fd in stored)]
-        return super().launch(pass_fds=[fd for _, fd in stored], **popen)
+        environment = self.environment
+        # A preload library is not for the wrapper; ours take themselves out of the environment, too.
+        self.environment = {"HAND_OVER_PRELOAD" if name == "LD_PRELOAD" else name: value
+                            for name, value in environment.items()}
+        try:
+            return super().launch(pass_fds=[fd for _, fd in stored], **popen)
+        finally:
+            self.environment = environment
 
     def start(self, **popen):
         super().start(**popen)
