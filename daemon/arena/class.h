@@ -7,6 +7,7 @@
 
 #define CLASS_BYTES_MAX 16384u
 #define CLASS_OVERFLOW 70u /* overflow buckets of the index: cache lines of their own */
+#define CLASS_KIB 71u      /* a KiB and what a value has about it, out of the order of sizes */
 #define CLASS_LARGE 255u   /* not in a slab: a run of pages */
 
 typedef struct SizeClass {

@@ -178,6 +178,8 @@ class Holdfast:
     def start_again(self, cold):
         """Seconds from the start to the first answer, from the newest image."""
         self.checkpoint()
+        images = self.daemon.path("images")
+        await_condition(lambda: len(os.listdir(images)) == 1, "the image before it is gone", interval=0.02)
         self.client.close()
         self.daemon.kill()
         if cold:

@@ -14,7 +14,7 @@ from report import AtLeast, AtMost, Comparison, median
 
 MIB = 1 << 20
 GIB = 1 << 30
-ENTRY_BYTES = 1088  # of arena that an entry of the large states takes
+ENTRY_BYTES = 1080  # of arena that an entry of the large states takes
 VALUE_BYTES = 1000  # its value
 RING_BYTES = 64 * MIB
 

@@ -619,16 +619,18 @@ Test(arena, a_slab_wastes_a_sixteenth_at_most_and_each_size_has_the_least_class)
         const SizeClass *class = class_get(class_of(size));
         cr_assert_neq(class, NULL);
         cr_assert_geq(class->bytes, size);
-        cr_assert(class_of(size) == 0 || class_get(class_of(size) - 1)->bytes < size);
+        for (unsigned i = 0; i <= CLASS_KIB; i++)
+            cr_assert(i == CLASS_OVERFLOW || class_get(i)->bytes < size ||
+                      class_get(i)->bytes >= class->bytes);
     }
     cr_assert_eq(class_of(CLASS_BYTES_MAX + 1), CLASS_LARGE);
-    for (unsigned i = 0; i <= CLASS_OVERFLOW; i++) {
+    for (unsigned i = 0; i <= CLASS_KIB; i++) {
         const SizeClass *class = class_get(i);
         unsigned bytes = class->pages * HOLDFAST_PAGE_BYTES;
         cr_assert_eq(class->blocks, bytes / class->bytes);
         cr_assert_leq((bytes - class->blocks * class->bytes) * 16, bytes);
     }
-    cr_assert_eq(class_get(CLASS_OVERFLOW + 1), NULL);
+    cr_assert_eq(class_get(CLASS_KIB + 1), NULL);
 }
 
 #ifdef HOLDFAST_GUARD
