@@ -6,8 +6,12 @@ in which they were sent, and no revision is ever given twice or below one that w
 A SIGKILL is no power cut: what was written lies in the page cache, so nothing acknowledged may be missing under
 Sync=interval and never either.
 
+The same again under a service manager that keeps the arenas (tests/lib/keeper.py): they are adopted, those caught in the
+middle of an update are made anew, and now and then what was kept is lost, or was adopted too often.
+
 HOLDFAST_KILLS: how many under each Sync=. HOLDFAST_SEED: repeats the updates and the moments, as far as the machine does."""
 
+import collections
 import multiprocessing
 import os
 import random
@@ -16,10 +20,12 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, equal, run, test  # noqa: E402
+from keeper import KeptDaemon  # noqa: E402
 from oracle import ACCOUNTS, BALANCE, MARKERS, Oracle  # noqa: E402
 from varlink import Client, VarlinkError  # noqa: E402
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "34"))
+ADOPTING_KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))
 SEED = int(os.environ.get("HOLDFAST_SEED", str(time.time_ns() % 10**9)))
 WRITERS = 4
 PIPELINE = MARKERS // 4
@@ -104,11 +110,14 @@ def write(socket_path, number, dice, serial, results):
 
 
 class Campaign:
+    make = Daemon
+    jump = 1 << 32  # by how much revisions must be ahead of all that is there
+
     def __init__(self, sync, kills):
         self.dice = random.Random(f"{SEED} {sync}")
         self.kills, self.killed = kills, {"load": 0, "child": 0, "recovery": 0}
         self.serials = [1] * WRITERS
-        self.daemon = Daemon(options=OPTIONS + [f"Journal.Sync={sync}"])
+        self.daemon = self.make(options=OPTIONS + [f"Journal.Sync={sync}"])
         self.oracle = Oracle(WRITERS)
         self.fill()
 
@@ -174,9 +183,8 @@ class Campaign:
             self.killed["recovery"] += 1
         self.daemon.start()
 
-    def compare(self, told, jump=1 << 32):
-        """jump: by how much revisions must be ahead of all that is there. What was seen and is not there (an update may be
-        seen before it is written) is behind too."""
+    def compare(self, told, jump):
+        """What was seen and is not there (an update may be seen before it is written) is behind too."""
         with self.daemon.client() as client:
             status = client.call("GetStatus")["status"]
             equal(status["state"], "serving", "the state after a kill")
@@ -194,13 +202,46 @@ class Campaign:
             self.recover()
             updates += sum(len(answered) for answered, _, _ in told)
             open_ones += sum(len(unanswered) for _, unanswered, _ in told)
-            kept += self.compare(told)
+            kept += self.compare(told, self.jump)
         if updates < 10 * self.kills:
             raise AssertionError(f"only {updates} updates between {self.kills} kills: no load")
         self.daemon.restart()
         self.compare([([], [], serial) for serial in self.serials], jump=0)
         print(f"# {self.killed} kills, {updates} updates answered, {open_ones} not, of which {kept} were found; seed {SEED}")
+        self.tell()
         self.daemon.stop()
+
+    def tell(self):
+        pass
+
+
+class AdoptingCampaign(Campaign):
+    make = KeptDaemon
+    jump = 0  # whether there must be one is told by what was adopted
+
+    def __init__(self, sync, kills):
+        self.found = collections.Counter()
+        super().__init__(sync, kills)
+
+    def recover(self):
+        """Most of the time as if there had been a minute of service; now and then the store is lost."""
+        fate = self.dice.random()
+        if fate < 0.1:
+            self.daemon.keeper.clear()
+        elif fate < 0.8:
+            self.daemon.prove()
+        before = len(self.daemon.log())
+        super().recover()
+        said = self.daemon.log()[before:]
+        anew, what = said.count("made anew"), self.daemon.status()["recovery"]
+        self.found[what] += 1
+        self.found["made anew"] += anew
+        self.jump = 0 if what == "adopted" and not anew else 1 << 32
+
+    def tell(self):
+        if self.found["adopted"] < self.found.total() // 4:
+            raise AssertionError(f"hardly ever adopted: {self.found}")
+        print(f"# {dict(self.found)}")
 
 
 @test("Sync=always: what was acknowledged survives every SIGKILL, and nothing is there in part")
@@ -216,6 +257,21 @@ def _():
 @test("Sync=never: what was acknowledged survives every SIGKILL, and nothing is there in part")
 def _():
     Campaign("never", KILLS).run()
+
+
+@test("Sync=always, arenas kept: nothing acknowledged is lost by adopting, and nothing is there in part")
+def _():
+    AdoptingCampaign("always", ADOPTING_KILLS).run()
+
+
+@test("Sync=interval, arenas kept: nothing acknowledged is lost by adopting, and nothing is there in part")
+def _():
+    AdoptingCampaign("interval", ADOPTING_KILLS).run()
+
+
+@test("Sync=never, arenas kept: nothing acknowledged is lost by adopting, and nothing is there in part")
+def _():
+    AdoptingCampaign("never", ADOPTING_KILLS).run()
 
 
 run()
