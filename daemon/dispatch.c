@@ -110,7 +110,9 @@ static CallResult handle_call(void *context, Connection *connection, const Call 
         store_turn(manager->store);
         manager->turn_started = true;
     }
-    return results[methods_call(manager->methods, connection, call)];
+    MethodResult result = methods_call(manager->methods, connection, call);
+    connection_set_kind(connection, methods_kind(manager->methods));
+    return results[result];
 }
 
 /* The connection's state knows how to take itself back. */

@@ -29,6 +29,15 @@ typedef struct Tell {
     uint64_t next_usec; /* monotonic: not before */
 } Tell;
 
+/* What became of checkpoints since the start; of metrics.c. */
+typedef struct Metrics {
+    uint64_t ended[CHECKPOINT_CANCELLED + 1]; /* by state */
+    Histogram pause;
+    Histogram duration;
+    uint64_t held_usec;
+    uint64_t image_bytes;
+} Metrics;
+
 typedef struct Manager {
     ManagerOptions *options;
     Config *config; /* options->config */
@@ -82,6 +91,7 @@ typedef struct Manager {
     JobWaiter final_waiter;
 
     Tell tell;
+    Metrics metrics;
     char *images_path; /* absolute; of after.c */
 } Manager;
 

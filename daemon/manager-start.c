@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "manager-private.h"
+#include "metrics.h"
 #include "protocol/json.h"
 #include "service/notify.h"
 #include "tell.h"
@@ -212,6 +213,7 @@ static const MethodsHost methods_host = {
     .durable_revision = host_durable,
     .reload = reload_run,
     .parked = host_parked,
+    .metrics = metrics_write,
     .after_command = after_status,
 };
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "manager-private.h"
+#include "metrics.h"
 #include "tell.h"
 
 /* An adoption that was followed by so much service has not brought what ends us. */
@@ -85,6 +86,7 @@ static void host_ended(void *context, const Checkpoint *checkpoint)
 {
     Manager *manager = context;
 
+    metrics_checkpoint(manager, checkpoint);
     tell_soon(manager);
     store_release_dropped(manager->store);
     /* Also after a cancelled one: what was cancelled shall not begin again at once. */

@@ -324,6 +324,8 @@ typedef struct HoldfastStatus {
 void holdfast_status_free(HoldfastStatus *status);
 
 int holdfast_get_status(HoldfastConnection *connection, HoldfastStatus **ret_status);
+/* What the daemon counts and measures, as OpenMetrics text, at *ret_length bytes and a NUL. */
+int holdfast_get_metrics(HoldfastConnection *connection, const char **ret_text, size_t *ret_length);
 /* The daemon reads its configuration again. ret_ignored: names of keys that cannot change while it
  * runs, an array ended by NULL; free it with holdfast_names_free. */
 int holdfast_reload(HoldfastConnection *connection, char ***ret_ignored);

@@ -157,4 +157,5 @@ int verb_remove(Ctl *ctl, int count, char **arguments);
 int verb_image(Ctl *ctl, int count, char **arguments);
 int verb_call(Ctl *ctl, int count, char **arguments);
 int verb_introspect(Ctl *ctl, int count, char **arguments);
+int verb_metrics(Ctl *ctl, int count, char **arguments);
 int verb_reload(Ctl *ctl, int count, char **arguments);

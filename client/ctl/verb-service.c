@@ -1,4 +1,4 @@
-/* call, introspect, reload. */
+/* call, introspect, metrics, reload. */
 #include "../lib/text.h"
 #include "show.h"
 
@@ -35,6 +35,23 @@ int verb_introspect(Ctl *ctl, int count, char **arguments)
     if (r != 0)
         return failure_call(ctl, r);
     fputs(description, stdout);
+    return STATUS_OK;
+}
+
+int verb_metrics(Ctl *ctl, int count, char **arguments)
+{
+    const char *text;
+    size_t length;
+    int r;
+
+    (void)count;
+    (void)arguments;
+    if (ctl->options.json != JSON_OFF)
+        return show_raw(ctl, "GetMetrics", "{}", NULL);
+    r = holdfast_get_metrics(ctl->connection, &text, &length);
+    if (r != 0)
+        return failure_call(ctl, r);
+    fwrite(text, 1, length, stdout);
     return STATUS_OK;
 }
 

@@ -8,6 +8,8 @@
 const Verb verbs[] = {
     {.group = "Service Commands", .name = "status", .help = "Show how the daemon is",
      .paged = true, .run = verb_status},
+    {.name = "metrics", .help = "Print what it counts and measures, as OpenMetrics text",
+     .run = verb_metrics},
     {.name = "reload", .help = "Have the daemon read its configuration again",
      .run = verb_reload},
 

@@ -116,12 +116,40 @@ int holdfast_reload(HoldfastConnection *connection, char ***ret_ignored)
     return r < 0 ? hf_kill(connection, r) : 0;
 }
 
+/* The one member of a reply, a string: ended by a NUL, in the input's memory. */
+static int text_member(HoldfastConnection *connection, const HfReply *reply, const char *name,
+                       const char **ret_text, size_t *ret_length)
+{
+    const char *const names[] = {name};
+    HoldfastText text;
+    long length;
+
+    if (hf_members(reply->parameters, names, &text, 1) < 0 || hf_text_type(text) != HF_TEXT_STRING)
+        return hf_kill(connection, -EBADMSG);
+    text = hf_text_inner(text);
+    length = hf_text_unescape(text, (char *)(uintptr_t)text.data);
+    if (length < 0)
+        return hf_kill(connection, -EBADMSG);
+    text.size = (size_t)length;
+    if (ret_length != NULL)
+        *ret_length = text.size;
+    if (ret_text != NULL)
+        *ret_text = hf_terminate(text);
+    return 0;
+}
+
+int holdfast_get_metrics(HoldfastConnection *connection, const char **ret_text, size_t *ret_length)
+{
+    HfReply reply;
+    int r = hf_call_simple(connection, "GetMetrics", &reply);
+
+    return r == 0 ? text_member(connection, &reply, "text", ret_text, ret_length) : r;
+}
+
 int holdfast_describe(HoldfastConnection *connection, const char *interface,
                       const char **ret_description)
 {
-    static const char *const names[] = {"description"};
     HfOutput *out = &connection->out;
-    HoldfastText text;
     HfReply reply;
     int r = hf_call_begin_alone(connection, "org.varlink.service.GetInterfaceDescription", 0);
 
@@ -131,16 +159,5 @@ int holdfast_describe(HoldfastConnection *connection, const char *interface,
     hf_output_string(out, interface, strlen(interface));
     hf_output_literal(out, "}");
     r = hf_call_finish(connection, &reply);
-    if (r != 0)
-        return r;
-    if (hf_members(reply.parameters, names, &text, 1) < 0 || hf_text_type(text) != HF_TEXT_STRING)
-        return hf_kill(connection, -EBADMSG);
-    text = hf_text_inner(text);
-    long length = hf_text_unescape(text, (char *)(uintptr_t)text.data);
-    if (length < 0)
-        return hf_kill(connection, -EBADMSG);
-    text.size = (size_t)length;
-    if (ret_description != NULL)
-        *ret_description = hf_terminate(text);
-    return 0;
+    return r == 0 ? text_member(connection, &reply, "description", ret_description, NULL) : r;
 }

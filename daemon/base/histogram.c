@@ -31,10 +31,28 @@ static uint64_t bucket_end(unsigned bucket)
 
 void histogram_add(Histogram *histogram, uint64_t value)
 {
-    histogram->buckets[bucket_of(value)]++;
-    histogram->count++;
-    histogram->sum += value;
+    histogram_add_many(histogram, value, 1);
+}
+
+void histogram_add_many(Histogram *histogram, uint64_t value, uint64_t count)
+{
+    histogram->buckets[bucket_of(value)] += count;
+    histogram->count += count;
+    histogram->sum += value * count;
     histogram->max = MAX(histogram->max, value);
+}
+
+void histogram_below(const Histogram *histogram, const uint64_t *bounds, size_t count,
+                     uint64_t *ret)
+{
+    uint64_t seen = 0;
+    unsigned bucket = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        for (unsigned end = bucket_of(bounds[i]); bucket < end; bucket++)
+            seen += histogram->buckets[bucket];
+        ret[i] = seen;
+    }
 }
 
 uint64_t histogram_percentile(const Histogram *histogram, double part)

@@ -15,6 +15,12 @@ typedef struct Histogram {
 } Histogram;
 
 void histogram_add(Histogram *histogram, uint64_t value);
+/* The same value so many times. */
+void histogram_add_many(Histogram *histogram, uint64_t value, uint64_t count);
+/* How many values lie below each of the bounds, which rise; into ret. Exact where a bound is a
+ * power of two, or one of HISTOGRAM_STEPS equal steps from one to the next. */
+void histogram_below(const Histogram *histogram, const uint64_t *bounds, size_t count,
+                     uint64_t *ret);
 /* The value below which the given part (0 to 1) of all values lies; the bucket's upper end, at most
  * max. 0 if empty. */
 uint64_t histogram_percentile(const Histogram *histogram, double part);

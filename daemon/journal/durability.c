@@ -112,6 +112,8 @@ void journal_reap(Journal *journal)
 
     while (sync_take(journal->sync, &result)) {
         SyncNote note = journal->notes[journal->notes_begin++ % SYNC_QUEUE_MAX];
+        if (result == 0)
+            histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));
         if (note.restart)
             journal_restarted(journal, result);
         else if (result == 0)

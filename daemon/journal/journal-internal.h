@@ -35,6 +35,8 @@ struct Journal {
     uint64_t interval_deadline; /* UINT64_MAX: nothing waits for it */
     bool unmarked;              /* the durable mark is newer than the mark sector */
 
+    JournalStatistics statistics;
+
     JournalState state;
     int error;
     uint64_t room_retry; /* without room: not before */

@@ -56,6 +56,11 @@ uint64_t journal_durable_revision(const Journal *journal)
     return journal->position.durable.revision;
 }
 
+const JournalStatistics *journal_statistics(const Journal *journal)
+{
+    return &journal->statistics;
+}
+
 JournalState journal_state(const Journal *journal)
 {
     return journal->state;
@@ -206,9 +211,9 @@ static int journal_make_place(Journal *journal, uint64_t bytes)
     return journal_next_segment(journal);
 }
 
-/* Seals what was gathered and writes it. On failure it is as it was: gathered, to be sealed again
- * for another place. */
-static int journal_write_gathered(Journal *journal)
+/* Seals what was gathered and writes it. begin: now, for how long it takes. On failure it is as it
+ * was: gathered, to be sealed again for another place. */
+static int journal_write_gathered(Journal *journal, uint64_t begin)
 {
     Control *control = journal->control;
     const OpenSegment *current = &journal->rotation.current;
@@ -229,6 +234,8 @@ static int journal_write_gathered(Journal *journal)
         control_set_state(control, half, CONTROL_FILLING);
         return r;
     }
+    histogram_add(&journal->statistics.write, clock_monotonic() - begin);
+    journal->statistics.written_bytes += (uint64_t)padded;
     journal_advance(journal, &batch);
     journal->sealed = journal->position.written;
 
@@ -266,7 +273,7 @@ static void journal_write_turn(Journal *journal, uint64_t now)
         return;
     if (journal_make_place(journal, batch_padded(journal->writer.used)) < 0)
         return;
-    int r = journal_write_gathered(journal);
+    int r = journal_write_gathered(journal, now);
     if (r < 0) {
         journal_close_writer(journal);
         journal->room_retry = journal_fresh(journal) ? now + ROTATION_RETRY_USEC : 0;
@@ -285,7 +292,7 @@ static void journal_try_again(Journal *journal, uint64_t now)
         return;
     if (!journal_fresh(journal) && journal_next_segment(journal) < 0)
         return;
-    int r = journal_write_gathered(journal);
+    int r = journal_write_gathered(journal, now);
     if (r < 0) {
         journal->error = r;
         journal->room_retry = now + ROTATION_RETRY_USEC;

@@ -11,7 +11,7 @@
  * thread. */
 #pragma once
 
-#include "base/common.h"
+#include "base/histogram.h"
 #include "base/housekeeper.h"
 #include "journal/control.h"
 #include "journal/record.h"
@@ -118,6 +118,14 @@ bool journal_covers(const Journal *journal, uint64_t revision);
 /* A checkpoint of all arenas cut at revision (at least journal_failed_revision) was published: the
  * state is OK again. -EAGAIN: not journal_covers. Nothing to do when not condemned: 0. */
 int journal_heal(Journal *journal, uint64_t revision);
+
+/* What was measured since the start; times in microseconds. */
+typedef struct JournalStatistics {
+    Histogram write; /* of a batch, into the page cache */
+    Histogram sync;  /* fdatasync, those that succeeded */
+    uint64_t written_bytes;
+} JournalStatistics;
+const JournalStatistics *journal_statistics(const Journal *journal);
 
 /* --- segments */
 

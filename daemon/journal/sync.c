@@ -11,9 +11,12 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
+
 typedef struct SyncSlot {
     int fd;
     int result;
+    uint64_t took_usec;
 } SyncSlot;
 
 struct Sync {
@@ -35,6 +38,14 @@ static int sync_datasync(void *context, int fd)
     return fdatasync(fd) < 0 ? -errno : 0;
 }
 
+static void sync_slot(Sync *sync, SyncSlot *slot)
+{
+    uint64_t begin = clock_monotonic();
+
+    slot->result = sync->operations.datasync(sync->operations.context, slot->fd);
+    slot->took_usec = clock_monotonic() - begin;
+}
+
 static void sync_work(Sync *sync)
 {
     uint64_t done = atomic_load_explicit(&sync->done, memory_order_relaxed);
@@ -44,7 +55,7 @@ static void sync_work(Sync *sync)
         if (atomic_load_explicit(&sync->failed, memory_order_relaxed))
             slot->result = -ECANCELED;
         else
-            slot->result = sync->operations.datasync(sync->operations.context, slot->fd);
+            sync_slot(sync, slot);
         if (slot->result < 0)
             atomic_store_explicit(&sync->failed, true, memory_order_relaxed);
         atomic_store_explicit(&sync->done, ++done, memory_order_release);
@@ -153,6 +164,11 @@ bool sync_take(Sync *sync, int *ret_result)
     *ret_result = sync->slots[sync->taken % SYNC_QUEUE_MAX].result;
     sync->taken++;
     return true;
+}
+
+uint64_t sync_took_usec(const Sync *sync)
+{
+    return sync->slots[(sync->taken - 1) % SYNC_QUEUE_MAX].took_usec;
 }
 
 void sync_wait(Sync *sync)

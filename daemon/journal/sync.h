@@ -30,6 +30,8 @@ int sync_submit(Sync *sync, int fd);
 int sync_fd(const Sync *sync);
 /* The next result, in the order of the requests, in ret_result. False: there is none yet. */
 bool sync_take(Sync *sync, int *ret_result);
+/* How long the request took whose result was taken last, in microseconds. */
+uint64_t sync_took_usec(const Sync *sync);
 /* Waits until everything submitted is done; then sync_take has it. For stop. */
 void sync_wait(Sync *sync);
 /* Requests whose results were not taken. */

@@ -10,6 +10,7 @@ typedef struct MethodCall MethodCall;
 struct Methods {
     MethodsOptions options;
     uint64_t reads;
+    unsigned kind; /* of the call that ran last: METHODS_KIND_NONE or the method's place and one */
     Buffer merged; /* operations of an Apply, as StoreOperation; reused */
 };
 
@@ -135,6 +136,7 @@ MethodResult method_cancel_checkpoint(MethodCall *call);
 MethodResult method_delete_checkpoint(MethodCall *call);
 MethodResult method_verify_checkpoint(MethodCall *call);
 MethodResult method_get_status(MethodCall *call);
+MethodResult method_get_metrics(MethodCall *call);
 MethodResult method_reload(MethodCall *call);
 MethodResult method_get_info(MethodCall *call);
 MethodResult method_get_interface_description(MethodCall *call);

@@ -65,6 +65,9 @@ typedef struct MethodsHost {
                   int *ret_line, char *reason, size_t reason_size);
     /* An update was parked for want of room in the ring. */
     void (*parked)(void *context);
+    /* Appends the daemon's metrics, but for those of single arenas, as OpenMetrics text without its
+     * end. */
+    void (*metrics)(void *context, Buffer *out);
     /* False: none was ever run. */
     bool (*after_command)(void *context, ServiceCommand *ret);
 } MethodsHost;
@@ -94,6 +97,13 @@ void methods_bad_message(Buffer *out, char terminator, const char *reason);
 void methods_limit_exceeded(Buffer *out, char terminator, const char *limit, uint64_t maximum);
 void methods_not_durable(Buffer *out, char terminator, uint64_t revision, const char *reason);
 
+/* Kinds of calls, one a method, below METHODS_KINDS_MAX: for the server, which knows no methods. */
+#define METHODS_KIND_NONE 0u
+#define METHODS_KINDS_MAX 32u
+/* Of the call that methods_call ran last. */
+unsigned methods_kind(const Methods *methods);
+/* "Put"; "none" for calls of what is no method, and for kinds that no method has. */
+const char *methods_kind_name(unsigned kind);
 /* Counts since the start, for status and metrics. */
 uint64_t methods_reads(const Methods *methods);
 

@@ -36,6 +36,7 @@ const Method method_table[] = {
     {IO, "VerifyCheckpoint", FIELDS(checkpoint_id_fields), .run = method_verify_checkpoint,
      .administrator = true},
     {IO, "GetStatus", .run = method_get_status},
+    {IO, "GetMetrics", .run = method_get_metrics},
     {IO, "Reload", .run = method_reload, .administrator = true},
     {SERVICE, "GetInfo", .run = method_get_info},
     {SERVICE, "GetInterfaceDescription", FIELDS(get_interface_description_fields),
@@ -135,8 +136,10 @@ MethodResult methods_call(Methods *methods, void *caller, const Call *call)
         name = BYTES(dot + 1, call->method.size - interface.size - 1);
     }
     in_hand.method = find_method(interface, name);
+    methods->kind = METHODS_KIND_NONE;
     if (!in_hand.method)
         return unknown_method(&in_hand, interface);
+    methods->kind = (unsigned)(in_hand.method - method_table) + 1;
     memset(parameters, 0, sizeof(parameters));
     return run_method(&in_hand);
 }
@@ -166,6 +169,18 @@ void methods_set_limits(Methods *methods, uint32_t create_gid, uint64_t arena_by
 {
     methods->options.create_gid = create_gid;
     methods->options.arena_bytes_max = arena_bytes_max;
+}
+
+static_assert(ARRAY_SIZE(method_table) < METHODS_KINDS_MAX, "each method is a kind");
+
+unsigned methods_kind(const Methods *methods)
+{
+    return methods->kind;
+}
+
+const char *methods_kind_name(unsigned kind)
+{
+    return kind > 0 && kind <= method_count ? method_table[kind - 1].name : "none";
 }
 
 uint64_t methods_reads(const Methods *methods)

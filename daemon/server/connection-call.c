@@ -107,6 +107,9 @@ static void connection_end_call(Connection *connection, ConnectionState state)
 {
     bool committed = connection_commit(connection);
 
+    if (_likely_(committed))
+        latency_note(connection->server->latency, connection->kind, connection->arrived_usec,
+                     output_last_hold(&connection->output));
     connection_release_state(connection);
     connection_move(connection, CONNECTION_OPEN);
     if (!committed || state == CONNECTION_CLOSING)
@@ -159,6 +162,7 @@ static void connection_run_call(Connection *connection, Bytes message)
     }
     connection->oneway = call.oneway;
     connection->hold = 0;
+    connection->kind = 0;
     connection->finished = false;
     connection_returned(connection,
                         server->handler.call(server->handler.context, connection, &call));
@@ -283,6 +287,12 @@ Buffer *connection_scratch(Connection *connection)
 void connection_hold(Connection *connection, uint64_t revision)
 {
     connection->hold = revision;
+}
+
+void connection_set_kind(Connection *connection, unsigned kind)
+{
+    assert(kind < LATENCY_KINDS);
+    connection->kind = kind;
 }
 
 int connection_attach(Connection *connection, int fd)

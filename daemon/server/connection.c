@@ -172,6 +172,7 @@ static void connection_read(Connection *connection)
     } else if (n == 0) {
         connection->end_seen = true;
     } else {
+        connection->arrived_usec = server_now(server);
         connection_run(connection);
     }
     connection_end_turn(connection);

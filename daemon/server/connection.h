@@ -48,9 +48,11 @@ struct Connection {
     Output output;
     uint64_t accounted; /* bytes of buffers that limits know of */
 
-    bool oneway;   /* of the current call */
-    bool finished; /* connection_finish came before the call returned */
-    uint64_t hold; /* revision that the current reply waits for */
+    uint64_t arrived_usec; /* time stamp of the turn that read last */
+    unsigned kind;         /* of the current call, for its latency */
+    bool oneway;           /* of the current call */
+    bool finished;         /* connection_finish came before the call returned */
+    uint64_t hold;         /* revision that the current reply waits for */
     void *call_state;
     void (*call_state_release)(void *state);
 

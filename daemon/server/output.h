@@ -65,6 +65,15 @@ static inline size_t output_unsent(const Output *output)
     return buffer_size(&output->data);
 }
 
+/* The revision that the last of the held replies waits for, and all that follows with it; 0: none
+ * is held. */
+static inline uint64_t output_last_hold(const Output *output)
+{
+    size_t size = buffer_size(&output->holds);
+
+    return size > 0 ? ((const OutputHold *)(buffer_begin(&output->holds) + size))[-1].revision : 0;
+}
+
 static inline size_t output_files(const Output *output)
 {
     return buffer_size(&output->files) / sizeof(OutputFile);

@@ -5,6 +5,7 @@
 
 #include "server/deadline.h"
 #include "server/input.h"
+#include "server/latency.h"
 #include "server/limits.h"
 #include "server/listener.h"
 #include "server/server.h"
@@ -40,6 +41,7 @@ struct Server {
                            goes on */
     bool accept_warned;
 
+    Latency *latency;
     bool stopped;
     unsigned refusals;
     uint64_t now; /* clock of this turn; 0: not asked for yet */

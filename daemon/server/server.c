@@ -115,9 +115,14 @@ int server_new(struct event_base *base, Pool *pool, const ServerHandler *handler
     int r = server_init_events(server);
     if (r < 0)
         return r;
-    r = input_shared_init(&server->shared, pool);
+    r = latency_new(&server->latency);
     if (r < 0)
         return r;
+    r = input_shared_init(&server->shared, pool);
+    if (r < 0) {
+        latency_free(server->latency);
+        return r;
+    }
     *ret = TAKE_PTR(server);
     return 0;
 }
@@ -141,6 +146,7 @@ Server *server_free(Server *server)
     buffer_clear(&server->scratch);
     buffer_clear(&server->names);
     input_shared_deinit(&server->shared);
+    latency_free(server->latency);
     free(server);
     return NULL;
 }
@@ -209,6 +215,8 @@ void server_flush(Server *server, uint64_t durable)
         next = TAILQ_NEXT(connection, output_link);
         connection_flush(connection, durable);
     }
+    if (latency_due(server->latency, durable))
+        latency_left(server->latency, durable, clock_monotonic());
     buffer_truncate(&server->scratch, 0);
     buffer_shrink(&server->scratch, SCRATCH_KEEP_BYTES);
     server->now = 0;
@@ -254,6 +262,11 @@ bool server_busy(const Server *server)
 bool server_has_work(const Server *server)
 {
     return !server->stopped && !TAILQ_EMPTY(&server->ready);
+}
+
+const Histogram *server_latency(const Server *server, unsigned kind)
+{
+    return &server->latency->kinds[kind];
 }
 
 unsigned server_connections(const Server *server)

@@ -12,6 +12,7 @@
 #include "base/common.h"
 #include "base/pool.h"
 #include "protocol/call.h"
+#include "server/latency.h"
 #include "server/peer.h"
 
 struct event_base;
@@ -90,6 +91,8 @@ bool server_busy(const Server *server);
 /* True while calls remain buffered that could run now: the loop must not sleep. */
 bool server_has_work(const Server *server);
 
+/* How long calls of that kind took, in microseconds (server/latency.h). */
+const Histogram *server_latency(const Server *server, unsigned kind);
 unsigned server_connections(const Server *server);
 uint64_t server_buffer_bytes(const Server *server);
 
@@ -114,6 +117,8 @@ void connection_finish(Connection *connection);
 /* Something was written to the output of a WAITING call (progress): it is sent with the next flush.
  */
 void connection_wrote(Connection *connection);
+/* What kind of call the current one is, below LATENCY_KINDS; 0 unless told. */
+void connection_set_kind(Connection *connection, unsigned kind);
 /* True when less than SERVER_OUTPUT_BYTES_MAX are unsent. */
 bool connection_has_room(const Connection *connection);
 /* State of the current call over AGAIN and WAITING; release is called when the call ends or the

@@ -242,6 +242,8 @@ def _():
 def _():
     daemon, client = serving()
     equal(client.call("GetStatus")["status"]["recovery"], "empty")
+    text = client.call("GetMetrics")["text"]
+    equal((text.startswith("# TYPE "), text.endswith("\n# EOF\n")), (True, True), "OpenMetrics text")
     fill(client, 10)
     image = client.call("TakeCheckpoint")["checkpoint"]["path"]
     client.call("Put", arena="a", key="later", value=1)

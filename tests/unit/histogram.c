@@ -78,3 +78,18 @@ Test(histogram, merging_is_adding_all_values)
     cr_assert(eq(u64, histogram.max, 900));
     cr_assert(eq(u64, histogram_percentile(&histogram, 0.5), 7));
 }
+
+Test(histogram, values_below_bounds_are_counted_exactly_at_steps)
+{
+    const uint64_t bounds[] = {1, 16, 24, 32, 48, 1024, 1536, UINT64_C(1) << 40};
+    uint64_t found[ARRAY_SIZE(bounds)];
+
+    for (uint64_t value = 0; value < 5000; value++)
+        histogram_add(&histogram, value);
+    histogram_add_many(&histogram, UINT64_C(1) << 40, 7);
+    histogram_below(&histogram, bounds, ARRAY_SIZE(bounds), found);
+    for (size_t i = 0; i < ARRAY_SIZE(bounds); i++)
+        cr_assert(eq(u64, found[i], MIN(bounds[i], UINT64_C(5000))));
+    cr_assert(eq(u64, histogram.count, 5007));
+    cr_assert(eq(u64, histogram.sum, 4999 * 2500 + 7 * (UINT64_C(1) << 40)));
+}
