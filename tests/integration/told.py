@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, Skip, equal, eventually, expect_error, need_root, run, test  # noqa: E402
@@ -26,20 +27,21 @@ def refuse(client, fault):
 
 
 class Listener:
-    """A datagram socket, and all that came there so far."""
+    """A datagram socket, and all that came there so far. It is read all the time: who sends there blocks where too much
+    waits. Descriptors that come along are closed."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path)
-        self.socket.setblocking(False)
         self.messages = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        while True:
+            self.messages.append(self.socket.recv(1 << 16))
 
     def receive(self):
-        while True:
-            try:
-                self.messages.append(self.socket.recv(1 << 16))
-            except BlockingIOError:
-                return self.messages
+        return list(self.messages)
 
 
 # --- the journal
