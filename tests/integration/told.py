@@ -56,10 +56,10 @@ def journaled(*options, environment=None):
     status = os.fstat(stream[1].fileno())
     daemon.environment["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
     # stderr is the stream for the daemon alone, which is exec'ed last; a private /run has the journal's socket.
-    daemon.wrapper = ["unshare", "--mount", "--propagation=private", "sh", "-ec",
+    daemon.wrapper = ["unshare", "--mount", "--propagation=private", "bash", "-ec",
                       "mount -t tmpfs none /run; mkdir -p /run/systemd/journal; : > /run/systemd/journal/socket; "
                       f"mount --bind '{daemon.directory}/journal' /run/systemd/journal/socket; "
-                      f"exec \"$@\" 2>&{stream[1].fileno()}", "sh",
+                      f"exec \"$@\" 2>&{stream[1].fileno()}", "bash",
                       # For the daemon alone: a library that makes calls fail is meant for no one before it.
                       "env", *(f"{name}={value}" for name, value in (environment or {}).items() if value is not None)]
     daemon.stream = stream  # stays open
