@@ -233,6 +233,7 @@ static int new_services(Manager *manager)
         .status = &manager->status,
         .create_gid = reload_create_group(config),
         .arena_bytes_max = config->arena_bytes_max,
+        .descriptors_max = SERVER_DESCRIPTORS_UNREAD_MAX,
     };
     int r;
 

@@ -184,6 +184,7 @@ static void end_turn(Manager *manager)
         server_resume(manager->server);
     }
     journal_commit(manager->journal);
+    store_turn_end(manager->store);
     if (store_was_out_of_batch(manager->store)) {
         /* What waits for room in the batch is tried again in the next turn, or when the sync is
          * done. */

@@ -114,6 +114,17 @@ const void *arena_page(const Arena *arena, uint64_t page);
 /* The place of the damage, once an operation returned ARENA_DAMAGED; else NULL. */
 const char *arena_damage(const Arena *arena);
 
+/* --- handing out */
+
+/* Opens a descriptor of the arena's memory that can only read, for another process; the caller's to
+ * close. From now on whoever waits for the arena to change is woken. 0 or a negative errno. */
+int arena_share(Arena *arena, int *ret_fd);
+/* Another process may have the memory already: it was handed out by an earlier process. */
+void arena_set_shared(Arena *arena);
+/* Wakes those that wait for a change, if there was one since the last time and the arena was handed
+ * out. Call once a turn. */
+void arena_wake(Arena *arena);
+
 /* --- reading */
 
 /* 0, ARENA_NO_ENTRY or ARENA_DAMAGED. */

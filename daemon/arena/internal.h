@@ -25,7 +25,9 @@ struct Arena {
     uint64_t mapped_pages;
     uint64_t file_pages; /* size of the memfd */
     int fd;
-    bool held; /* no hole may be punched */
+    bool held;              /* no hole may be punched */
+    bool shared;            /* other processes may have it */
+    uint64_t woken_counter; /* change counter when those that wait were last woken */
     Undo undo;
     Compact compact;
     Upkeep *upkeep;

@@ -197,9 +197,23 @@ MethodResult method_list_arenas(MethodCall *call)
     return method_end(call, &writer);
 }
 
+/* The descriptor first: it leaves with the first byte of the reply, which is written after it. */
 MethodResult method_open_arena(MethodCall *call)
 {
-    reply_method_not_implemented(method_output(call), bytes_of_text("io.holdfast.OpenArena"),
-                                 call->ops->terminator(call->caller));
-    return METHOD_DONE;
+    JsonWriter writer;
+    int fd = -1;
+    int r = call->arena->damage[0] != '\0' ? STORE_DAMAGED : arena_share(call->arena->arena, &fd);
+
+    if (r == 0) {
+        r = call->ops->attach(call->caller, fd);
+        if (r == -ETOOMANYREFS)
+            return error_limit(call, "descriptors", call->methods->options.descriptors_max);
+    }
+    if (r != 0)
+        return error_store(call, r, NULL, NULL, false);
+    writer = method_reply(call);
+    member_int(&writer, "fileDescriptor", 0);
+    json_name(&writer, "arena");
+    show_arena(&writer, call, call->arena);
+    return method_end(call, &writer);
 }

@@ -28,6 +28,8 @@ typedef struct CallerOperations {
     Buffer *(*scratch)(void *caller);
     char (*terminator)(const void *caller);
     void (*hold)(void *caller, uint64_t revision);
+    /* Sends a descriptor with the reply that follows; owns it. -ETOOMANYREFS: see
+     * MethodsOptions.descriptors_max. */
     int (*attach)(void *caller, int fd);
     void (*finish)(void *caller);
     void (*wrote)(void *caller);
@@ -83,6 +85,7 @@ typedef struct MethodsOptions {
     const ServiceStatus *status; /* stays valid */
     uint32_t create_gid; /* who may create arenas, beside administrators; (uint32_t)-1: nobody */
     uint64_t arena_bytes_max;
+    unsigned descriptors_max; /* that a caller may leave unread: attach refuses more */
 } MethodsOptions;
 
 int methods_new(const MethodsOptions *options, Methods **ret);

@@ -46,11 +46,6 @@ void reply_interface_not_found(Buffer *out, Bytes interface, char terminator)
     reply_error(out, "org.varlink.service.InterfaceNotFound", "interface", interface, terminator);
 }
 
-void reply_method_not_implemented(Buffer *out, Bytes method, char terminator)
-{
-    reply_error(out, "org.varlink.service.MethodNotImplemented", "method", method, terminator);
-}
-
 void reply_invalid_parameter(Buffer *out, Bytes parameter, char terminator)
 {
     reply_error(out, "org.varlink.service.InvalidParameter", "parameter", parameter, terminator);

@@ -16,6 +16,5 @@ void reply_end(JsonWriter *writer, bool continues, char terminator);
 /* The errors of org.varlink.service, whole. */
 void reply_method_not_found(Buffer *out, Bytes method, char terminator);
 void reply_interface_not_found(Buffer *out, Bytes interface, char terminator);
-void reply_method_not_implemented(Buffer *out, Bytes method, char terminator);
 void reply_invalid_parameter(Buffer *out, Bytes parameter, char terminator);
 void reply_permission_denied(Buffer *out, char terminator);

@@ -9,6 +9,9 @@
  * (closed: what the call did is done, and no other reply may take its place). */
 #include "server/connection-call.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "base/log.h"
 #include "server/server-private.h"
 
@@ -295,8 +298,24 @@ void connection_set_kind(Connection *connection, unsigned kind)
     connection->kind = kind;
 }
 
+/* Has the client read all that was sent? */
+static bool connection_all_read(const Connection *connection)
+{
+    int unread = 0;
+
+    return output_files(&connection->output) == 0 &&
+           ioctl(connection->fd, SIOCOUTQ, &unread) == 0 && unread == 0;
+}
+
 int connection_attach(Connection *connection, int fd)
 {
+    if (connection_all_read(connection))
+        connection->files = 0;
+    if (connection->files >= SERVER_DESCRIPTORS_UNREAD_MAX) {
+        close(fd);
+        return -ETOOMANYREFS;
+    }
+    connection->files++;
     return output_attach(&connection->output, fd);
 }
 

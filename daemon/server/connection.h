@@ -53,6 +53,7 @@ struct Connection {
     bool oneway;           /* of the current call */
     bool finished;         /* connection_finish came before the call returned */
     uint64_t hold;         /* revision that the current reply waits for */
+    unsigned files; /* descriptors attached since the client was last seen to have read all */
     void *call_state;
     void (*call_state_release)(void *state);
 

@@ -24,6 +24,9 @@ typedef struct Connection Connection;
 #define SERVER_CALLS_A_TURN 128
 /* Unsent output above which a connection is not read and its calls wait. */
 #define SERVER_OUTPUT_BYTES_MAX (1 * MIB)
+/* Descriptors that a connection may leave unread: all that are under way count against the one
+ * limit (RLIMIT_NOFILE) that the system has for the daemon. */
+#define SERVER_DESCRIPTORS_UNREAD_MAX 32
 
 typedef enum CallResult {
     CALL_DONE,    /* the reply, or the last one of many, was written */
@@ -109,7 +112,8 @@ Buffer *connection_scratch(Connection *connection);
  */
 void connection_hold(Connection *connection, uint64_t revision);
 /* Sends a descriptor with the first byte of the reply of the current call (SCM_RIGHTS). The
- * connection owns fd now, also on error: -ENOMEM, or -E2BIG above eight a reply. */
+ * connection owns fd now, also on error: -ENOMEM, -E2BIG above eight a reply, -ETOOMANYREFS above
+ * SERVER_DESCRIPTORS_UNREAD_MAX that the client has not read. */
 int connection_attach(Connection *connection, int fd);
 /* Ends a call that was WAITING; its last reply was written to connection_output. Later calls go on
  * in the next turn. */

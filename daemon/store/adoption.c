@@ -139,6 +139,8 @@ static int open_stored(const StoredArena *stored, const ArenaContext *context, A
     r = arena_open(context, fd, ret);
     if (r < 0)
         closep(&fd);
+    else
+        arena_set_shared(*ret); /* the earlier process may have handed it out */
     return r;
 }
 

@@ -393,6 +393,7 @@ int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
     journal_arena_dropped(store->journal, &identity);
     store->revision = outcome->revision = store->revision + 1;
     store->updates++;
+    arena_wake(arena->arena);
     unlink_arena(store, arena);
     if (arena_pages_held(arena->arena))
         store->dropped[store->dropped_count++] = arena; /* a checkpoint reads its pages */
@@ -405,8 +406,14 @@ int store_drop(Store *store, StoreArena *arena, StoreOutcome *outcome)
 
 void store_release_dropped(Store *store)
 {
-    while (store->dropped_count > 0)
-        destroy(store->dropped[--store->dropped_count]);
+    while (store->dropped_count > 0) {
+        StoreArena *arena = store->dropped[--store->dropped_count];
+
+        /* The job let go of those in the table. Other processes may map this one: only punching
+         * frees its pages. */
+        arena_hold_pages(arena->arena, false);
+        destroy(arena);
+    }
 }
 
 /* --- reading */
@@ -509,6 +516,12 @@ void store_turn(Store *store)
         arena_upkeep(arena); /* moves entries together, which frees pages */
         store->used_bytes += arena_used_bytes(arena);
     }
+}
+
+void store_turn_end(Store *store)
+{
+    for (size_t i = 0; i < store->count; i++)
+        arena_wake(store->arenas[i]->arena);
 }
 
 void store_recount(Store *store)

@@ -154,6 +154,9 @@ bool store_was_out_of_batch(Store *store);
 /* Once a turn, before its calls: the time that records of this turn carry, and upkeep of the
  * arenas. */
 void store_turn(Store *store);
+/* Once a turn, after its calls: wakes those that wait for a change of an arena that was handed out.
+ */
+void store_turn_end(Store *store);
 /* A checkpoint is over: arenas that were dropped meanwhile give their memory back. */
 void store_release_dropped(Store *store);
 /* used bytes were changed by recovery: counts them anew. */

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, Skip, equal, eventually, expect_error, need_root, run, test  # noqa: E402
 from description import Coverage, Description  # noqa: E402
-from varlink import Client  # noqa: E402
+from varlink import Client, VarlinkError  # noqa: E402
 
 SOURCE = os.environ.get("HOLDFAST_SOURCE") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 INTERFACES = {name: Coverage(Description(os.path.join(SOURCE, "daemon", "protocol", f"{name}.varlink")))
@@ -24,9 +24,6 @@ MIB = 1 << 20
 UNWRITABLE = "wants a journal that cannot be written"
 EXCEPTIONS = {
     "io.holdfast": {
-        "OpenArena": "answers MethodNotImplemented yet",
-        "OpenArena->fileDescriptor": "answers MethodNotImplemented yet",
-        "OpenArena->arena": "answers MethodNotImplemented yet",
         "ReadOnly": UNWRITABLE, "ReadOnly.reason": UNWRITABLE,
         "NotDurable": UNWRITABLE, "NotDurable.revision": UNWRITABLE, "NotDurable.reason": UNWRITABLE,
         "Status.reason": UNWRITABLE, "Status.state=readonly": UNWRITABLE,
@@ -36,6 +33,8 @@ EXCEPTIONS = {
     },
     "org.varlink.service": {
         "ExpectedMore": "no method insists on more",
+        "MethodNotImplemented": "all methods are implemented",
+        "MethodNotImplemented.method": "all methods are implemented",
         **({} if os.geteuid() == 0 else {"PermissionDenied": "wants another user, and only root can be one"}),
     },
 }
@@ -127,8 +126,10 @@ def _():
     changed = client.call("ChangeArena", name="a", maxBytes=8 * MIB, mode=0o600, gid=os.getgid())["arena"]
     equal((changed["maxBytes"], changed["mode"]), (8 * MIB, 0o600))
     equal([arena["name"] for arena in client.call("ListArenas")["arenas"]], ["a"])
-    with expect_error("MethodNotImplemented"):
-        client.call("OpenArena", name="a")
+    opened = client.call("OpenArena", name="a")
+    equal((opened["fileDescriptor"], opened["arena"]), (0, changed), "what was opened")
+    equal(len(client.descriptors), 1, "descriptors")
+    os.close(client.descriptors.pop())
     equal(client.call("DropArena", name="a"), {})
     equal(client.call("ListArenas"), {"arenas": []})
 
@@ -435,6 +436,27 @@ def _():
         except (BrokenPipeError, ConnectionResetError):
             pass
         limited(second.receive, "buffers")
+
+
+@test("a client that does not receive its descriptors is told as declared, and goes on once it does")
+def _():
+    daemon, client = serving()
+    client.call("CreateArena", name="a")
+    for _ in range(100):
+        client.send("OpenArena", {"name": "a"})
+    client.send("Put", {"arena": "a", "key": "k", "value": 1})
+    eventually(lambda: daemon.call("GetMany", arena="a", keys=["k"])["entries"], "all are answered")
+    opened = 0
+    for _ in range(100):
+        try:
+            opened += client.receive()["fileDescriptor"] == 0
+        except VarlinkError as error:
+            equal((error.name, error.parameters), ("io.holdfast.LimitExceeded", {"limit": "descriptors", "maximum": 32}))
+    equal((opened, len(client.descriptors)), (32, 32), "opened")
+    client.receive()
+    for descriptor in client.descriptors:
+        os.close(descriptor)
+    equal(client.call("OpenArena", name="a")["fileDescriptor"], 0)
 
 
 @test("a full queue of checkpoints is told as declared")
