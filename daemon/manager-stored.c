@@ -132,7 +132,9 @@ static void put_missing(Manager *manager)
 {
     char name[NAME_BYTES];
 
-    if (!manager->control_kept)
+    if (manager->control_kept)
+        descriptor_store_proven(manager->descriptors);
+    else
         descriptor_store_put(manager->descriptors, CONTROL_NAME, manager->control->fd);
     for (size_t i = 0; i < store_count(manager->store); i++) {
         const Arena *arena = store_at(manager->store, i)->arena;

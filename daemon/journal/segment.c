@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "base/checksum.h"
 #include "base/clock.h"
@@ -21,6 +22,7 @@
 #define SEGMENT_DIGITS 10
 
 #define ZERO_BYTES (64 * KIB)
+#define ZERO_PIECES 16
 
 const char *segment_name(uint64_t sequence, char name[static SEGMENT_NAME_MAX])
 {
@@ -40,14 +42,21 @@ uint64_t segment_parse_name(const char *name)
     return strcmp(name + SEGMENT_DIGITS, SEGMENT_SUFFIX) == 0 ? sequence : 0;
 }
 
-/* In small writes: each holds the lock of the file, for which the loop's next batch would wait. */
 int segment_fill(int fd, uint64_t from, uint64_t to)
 {
     /* Never written to: it costs no memory but one shared page of zeros a read touches. */
     static const uint8_t zeros[ZERO_BYTES];
+    struct iovec pieces[ZERO_PIECES];
 
     while (from < to) {
-        ssize_t n = pwrite(fd, zeros, (size_t)MIN(to - from, ZERO_BYTES), (off_t)from);
+        uint64_t left = to - from;
+        int count = 0;
+        for (; count < ZERO_PIECES && left > 0; count++) {
+            size_t size = (size_t)MIN(left, ZERO_BYTES);
+            pieces[count] = (struct iovec){.iov_base = (void *)zeros, .iov_len = size};
+            left -= size;
+        }
+        ssize_t n = pwritev(fd, pieces, count, (off_t)from);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -52,6 +52,11 @@ void descriptor_store_background(DescriptorStore *store, Housekeeper *housekeepe
     store->housekeeper = housekeeper;
 }
 
+void descriptor_store_proven(DescriptorStore *store)
+{
+    atomic_store(&store->sent, true);
+}
+
 bool descriptor_store_in_use(const DescriptorStore *store)
 {
     return atomic_load(&store->sent);

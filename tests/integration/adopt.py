@@ -92,7 +92,9 @@ def _():
     expect(daemon, before, adopted=3)
     equal(len(daemon.keeper.names()), 4)
     equal(state(daemon)[0], before[0] + 1)
+    # What it was handed over tells it, too, that there is a store.
     daemon.stop()
+    no_image(daemon)
 
 
 @test("after SIGKILL nothing is read, revisions go on, and what is adopted is adopted again")
