@@ -223,6 +223,11 @@ class Machine:
         with self.client(socket) as client:
             return client.call(method, parameters, **fields)
 
+    def pages(self, method, socket=SOCKET, **fields):
+        """All replies of a call with more."""
+        with self.client(socket) as client:
+            return list(client.call_more(method, **fields))
+
     def status(self, socket=SOCKET):
         return self.call("GetStatus", socket=socket)["status"]
 
