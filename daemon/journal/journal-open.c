@@ -6,12 +6,24 @@
  * the file gets its name. */
 #include <fcntl.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "journal/journal-internal.h"
 
+/* One may serve as the next segment's file; a damaged one is for people to look at. */
+static int open_remove(const JournalOptions *options, const JournalPosition *position,
+                       uint64_t sequence)
+{
+    uint64_t spare = position->condemned ? 0 : options->segment_bytes_max;
+
+    if (position->unused_damaged == 0 || sequence < position->unused_damaged)
+        return segment_remove(options->directory_fd, sequence, spare);
+    int r = segment_set_aside(options->directory_fd, sequence, false);
+    return r < 0 ? r : file_sync_directory(options->directory_fd);
+}
+
 /* Segments behind the last that counts: made ready and never used, or cut off. Newest first, each
- * durable before the next, so that there is no hole in the row at any time. One may serve as the
- * next segment's file. */
+ * durable before the next, so that there is no hole in the row at any time. */
 static int open_remove_rest(const JournalOptions *options, const JournalPosition *position)
 {
     _cleanup_(freep) uint64_t *list = NULL;
@@ -24,8 +36,7 @@ static int open_remove_rest(const JournalOptions *options, const JournalPosition
     if (r < 0)
         return r;
     for (; count > 0 && list[count - 1] > position->segment; count--) {
-        uint64_t spare = position->condemned ? 0 : options->segment_bytes_max;
-        r = segment_remove(options->directory_fd, list[count - 1], spare);
+        r = open_remove(options, position, list[count - 1]);
         if (r < 0)
             return r;
     }

@@ -258,19 +258,28 @@ static void replay_fill(Replay *replay)
     replay_progress(replay, true);
 }
 
-/* There are segments, and none to begin with. */
-static int replay_no_start(Replay *replay, ReplayDamage *damage)
+/* There are segments, and none to begin with: which one it would have been. One that was never
+ * used (that of the first start never is) follows one that was. */
+static int replay_blame_beginning(Replay *replay, ReplayDamage *damage)
 {
     const SurveyedSegment *first = &replay->survey.segments[0];
-    char reason[sizeof(damage->reason)];
 
+    if (!first->good)
+        return replay_damaged(replay, first->sequence, 0, survey_fault_text(SURVEY_HEADER), damage);
+    if (first->has_first)
+        return replay_damaged(replay, first->sequence, SEGMENT_BATCHES_OFFSET,
+                              "segments before it are missing", damage);
+    if (first->sequence > 1 && first->empty)
+        return replay_damaged(replay, first->sequence - 1, 0, survey_fault_text(SURVEY_MISSING),
+                              damage);
+    return replay_damaged(replay, first->sequence, SEGMENT_BATCHES_OFFSET,
+                          survey_fault_text(SURVEY_FIRST_BATCH), damage);
+}
+
+static int replay_no_start(Replay *replay, ReplayDamage *damage)
+{
     replay->revision = replay->options->from_revision;
-    snprintf(reason, sizeof(reason), "%s",
-             !first->good        ? "its header does not check out"
-             : !first->has_first ? "its first batch does not check out"
-                                 : "segments before it are missing");
-    uint64_t offset = first->good ? SEGMENT_BATCHES_OFFSET : 0;
-    int r = replay_damaged(replay, first->sequence, offset, reason, damage);
+    int r = replay_blame_beginning(replay, damage);
     if (!replay->options->cut)
         return r;
     r = replay_set_aside(replay, 0, false);

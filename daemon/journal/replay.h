@@ -58,6 +58,8 @@ typedef struct JournalPosition {
     /* Something behind the mark was cut off: worth a notice. */
     bool cut_off;
     uint64_t cut_off_bytes;  /* up to the last byte that is not zero, at most */
+    uint64_t unused_damaged; /* sequence of a segment that was made ready, never used, and is
+                                damaged; journal_open puts it aside; 0: there is none */
     uint64_t records;        /* read in all */
     ReplaySegment *segments; /* by malloc, in order */
     size_t segment_count;

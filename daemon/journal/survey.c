@@ -8,15 +8,18 @@
 
 #include "base/file.h"
 
-static int survey_first_batch(int fd, SurveyedSegment *segment)
+static int survey_first_batch(int fd, bool unmarked, SurveyedSegment *segment)
 {
+    static const BatchHeader never;
     BatchHeader first;
 
     int r = file_read_at(fd, &first, sizeof(first), SEGMENT_BATCHES_OFFSET);
-    if (r == -ENODATA)
-        return 0;
-    if (r < 0)
+    if (r < 0 && r != -ENODATA)
         return r;
+    if (r == -ENODATA || memcmp(&first, &never, sizeof(first)) == 0) {
+        segment->empty = unmarked;
+        return 0;
+    }
     if (!batch_valid(&first, segment->sequence, SEGMENT_BATCHES_OFFSET, segment->salt) ||
         (first.flags & BATCH_FIRST) == 0 || first.base_revision < first.previous_revision ||
         first.previous_segment >= segment->sequence)
@@ -65,9 +68,10 @@ static int survey_segment(int directory_fd, SurveyedSegment *segment, Lineage *r
     r = segment_read_mark(fd, segment->salt, &segment->mark, &segment->mark_flags);
     if (r < 0 && r != -EBADMSG && r != -ENODATA)
         return r;
+    bool unmarked = r == -ENODATA;
     if (segment->mark.segment > segment->sequence)
         segment->mark = (JournalMark){0};
-    return survey_first_batch(fd, segment);
+    return survey_first_batch(fd, unmarked, segment);
 }
 
 static int survey_segments(int directory_fd, Survey *survey, ReplayDamage *damage)
@@ -164,18 +168,35 @@ JournalMark survey_mark(const Survey *survey, size_t first, size_t last)
     return mark;
 }
 
-bool survey_broken(const Survey *survey, size_t index, uint64_t *ret_sequence, bool *ret_missing)
+bool survey_fault(const Survey *survey, size_t index, uint64_t used, SurveyFault *ret)
 {
     for (size_t i = index; i < survey->count; i++) {
-        *ret_sequence = survey->segments[i].sequence;
-        *ret_missing = false;
-        if (!survey->segments[i].good)
-            return true;
-        if (i + 1 < survey->count && survey->segments[i + 1].sequence != *ret_sequence + 1) {
-            *ret_sequence += 1;
-            *ret_missing = true;
-            return true;
+        const SurveyedSegment *segment = &survey->segments[i];
+        SurveyFault fault = {.sequence = segment->sequence, .index = i};
+        if (!segment->good) {
+            fault.what = SURVEY_HEADER;
+        } else if (i > index && segment->sequence <= used && !segment->has_first) {
+            fault.what = SURVEY_FIRST_BATCH;
+            fault.offset = SEGMENT_BATCHES_OFFSET;
+        } else if (i + 1 < survey->count &&
+                   survey->segments[i + 1].sequence != segment->sequence + 1) {
+            fault.what = SURVEY_MISSING;
+            fault.sequence++;
+        } else {
+            continue;
         }
+        *ret = fault;
+        return true;
     }
     return false;
+}
+
+const char *survey_fault_text(SurveyFaultKind what)
+{
+    static const char *const texts[] = {
+        [SURVEY_HEADER] = "its header does not check out",
+        [SURVEY_FIRST_BATCH] = "its first batch does not check out",
+        [SURVEY_MISSING] = "it is missing",
+    };
+    return texts[what];
 }

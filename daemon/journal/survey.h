@@ -13,6 +13,7 @@ typedef struct SurveyedSegment {
     uint64_t salt;
     JournalMark mark; /* zero: none */
     uint64_t mark_flags;
+    bool empty;     /* neither a mark nor a first batch was ever written */
     bool has_first; /* its first batch's header checks out */
     BatchHeader first;
 } SurveyedSegment;
@@ -35,6 +36,22 @@ ssize_t survey_successor(const Survey *survey, size_t index);
 /* The highest durable mark of the segments first to last, as their first two sectors and their
  * first batches tell it. */
 JournalMark survey_mark(const Survey *survey, size_t first, size_t last);
-/* The first segment from index on that is missing (*ret_sequence) or whose header does not check
- * out; false: all are well. */
-bool survey_broken(const Survey *survey, size_t index, uint64_t *ret_sequence, bool *ret_missing);
+
+/* What is wrong with a row of segments. */
+typedef enum SurveyFaultKind {
+    SURVEY_HEADER,      /* a header does not check out */
+    SURVEY_FIRST_BATCH, /* the first batch of a segment that must have one does not */
+    SURVEY_MISSING,     /* there is none of this sequence */
+} SurveyFaultKind;
+
+typedef struct SurveyFault {
+    SurveyFaultKind what;
+    uint64_t sequence;
+    uint64_t offset; /* of what does not check out */
+    size_t index;    /* unless it is missing */
+} SurveyFault;
+
+/* The first fault from index on; false: all are well. Segments behind index and up to the sequence
+ * used were written to. */
+bool survey_fault(const Survey *survey, size_t index, uint64_t used, SurveyFault *ret);
+const char *survey_fault_text(SurveyFaultKind what);

@@ -273,6 +273,10 @@ static int replay_journal(Run *run)
             run->from_revision < run->table_revision && !run->cut ? run->table_revision : 0;
     r = journal_replay(options->journal_directory_fd, &replay, &recovery->position, &damage);
     if (r == 0) {
+        if (recovery->position.unused_damaged != 0)
+            log_notice("journal: segment %llu was made ready and never used, and its header does "
+                       "not check out: put aside as *.damaged",
+                       (unsigned long long)recovery->position.unused_damaged);
         if (recovery->position.cut_off)
             log_notice("journal: %llu bytes behind revision %llu were not complete and were never "
                        "promised: cut off",

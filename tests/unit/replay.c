@@ -251,6 +251,92 @@ Test(replay, a_missing_segment_is_damage)
     }
 }
 
+Test(replay, a_segment_that_is_lost_is_named_and_not_the_one_before_it)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = made(3);
+
+    cr_assert(eq(int, unlinkat(test->directory->fd, "0000000002.journal", 0), 0));
+    expect_damage(test, "0000000002.journal", 0, 5);
+    cr_assert(eq(str, test->damage.reason, "it is missing"));
+    test_journal_freep(&test);
+
+    test = made(3);
+    damage(test, 2, 5);
+    expect_damage(test, "0000000002.journal", 0, 5);
+    cr_assert(eq(str, test->damage.reason, "its header does not check out"));
+    test_journal_freep(&test);
+
+    test = made(3);
+    damage(test, 3, SEGMENT_BATCHES_OFFSET + 40);
+    expect_damage(test, "0000000003.journal", SEGMENT_BATCHES_OFFSET, 10);
+}
+
+/* Nothing but the batches behind the first tells that it was durable. */
+Test(replay, a_damaged_first_batch_is_noticed_without_a_mark_sector)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = made(2);
+    _cleanup_(freep) char *path = test_journal_path(test, 2);
+
+    cr_assert(eq(int, damage_fill(path, SEGMENT_MARK_OFFSET, 0, SEGMENT_SECTOR), 0));
+    cr_assert(eq(int, test_journal_replay(test), 0), "%s", test->damage.reason);
+    damage(test, 2, SEGMENT_BATCHES_OFFSET + 40);
+    expect_damage(test, "0000000002.journal", SEGMENT_BATCHES_OFFSET, 5);
+}
+
+Test(replay, a_beginning_that_is_missing_is_named_where_only_an_unused_segment_is_left)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = made(1);
+
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(eq(int, unlinkat(test->directory->fd, "0000000001.journal", 0), 0));
+    expect_damage(test, "0000000001.journal", 0, 0);
+    cr_assert(eq(str, test->damage.reason, "it is missing"));
+}
+
+static bool is_ready_and_idle(const TestJournal *test)
+{
+    return is_ready_for_cut(test) && test_journal_exists(test, "0000000002.journal");
+}
+
+Test(replay, a_damaged_segment_that_was_never_used_is_put_aside)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = made(1);
+
+    cr_assert(test_journal_until(test, is_ready_and_idle));
+    cr_assert(eq(int, test_journal_close(test, true), 0));
+    damage(test, 2, 5);
+    test_journal_open(test);
+    cr_assert(eq(u64, test->records, 5));
+    cr_assert(eq(u64, test->position.unused_damaged, 2));
+    cr_assert(test->position.clean);
+    cr_assert(test_journal_exists(test, "0000000002.journal.damaged"));
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    cr_assert(eq(int, test_journal_close(test, true), 0));
+    cr_assert(eq(int, test_journal_replay(test), 0), "%s", test->damage.reason);
+    cr_assert(eq(u64, test->position.unused_damaged, 0));
+    cr_assert(eq(u64, test->records, 7));
+}
+
+/* What it held before it was recycled does not make it look used; a batch of its own does. */
+Test(replay, a_recycled_segment_without_its_header_is_judged_by_its_batches)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = made(1);
+
+    cr_assert(test_journal_until(test, is_ready_and_idle));
+    cr_assert(eq(int, test_journal_close(test, true), 0));
+    _cleanup_(freep) char *old = test_journal_path(test, 1);
+    _cleanup_(freep) char *path = test_journal_path(test, 2);
+    cr_assert(eq(int, damage_copy(old, path), 0));
+    damage(test, 2, 5);
+    cr_assert(eq(int, test_journal_replay(test), 0), "%s", test->damage.reason);
+    cr_assert(eq(u64, test->position.unused_damaged, 2));
+    test_journal_freep(&test);
+
+    test = made(2);
+    damage(test, 2, 5);
+    expect_damage(test, "0000000002.journal", 0, 5);
+}
+
 Test(replay, a_revision_that_an_image_proves_must_be_reached)
 {
     _cleanup_(test_journal_freep) TestJournal *test = made(1);
