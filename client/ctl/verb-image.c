@@ -60,7 +60,7 @@ static int restore_arena(Image *image, size_t index, Arena **ret)
     progress_end(&image->progress);
     if (r < 0)
         return reader_failed(image, r);
-    r = arena_open(&context, fd, ret);
+    r = arena_open_any(&context, fd, ret);
     if (r < 0) {
         close(fd);
         return failure(STATUS_FAILED, "%s: arena '%s' cannot be opened: %s", image->path,

@@ -16,6 +16,7 @@
 
 #include "arena/heap.h"
 #include "arena/index.h"
+#include "arena/layouts.h"
 #include "arena/upkeep.h"
 #include "base/checksum.h"
 #include "base/file.h"
@@ -281,8 +282,8 @@ static bool roots_valid(const HoldfastHeader *header)
            pages_valid(header->punching, ARRAY_SIZE(header->punching), high_water);
 }
 
-/* Layout version 1. An arena of an older version is not opened but read, entry by entry, into a new
- * one. */
+/* An arena of another version is not opened but read, entry by entry, into a new one
+ * (arena_convert). */
 static int header_check(const HoldfastHeader *header, uint64_t file_pages)
 {
     if (header->layout_version != HOLDFAST_LAYOUT_VERSION || header->incompatible_flags != 0)
@@ -351,21 +352,29 @@ int arena_open(const ArenaContext *context, int fd, Arena **ret)
 
 int arena_peek(int fd, ArenaPeek *ret)
 {
-    HoldfastHeader header;
-    int r = header_read(fd, &header);
+    union {
+        HoldfastHeader common; /* of other layouts only what all share */
+        uint8_t bytes[HOLDFAST_PAGE_BYTES];
+    } page;
+    int r = header_read(fd, &page.common);
     if (r != 0)
         return r;
-    if (!header_name_valid(&header))
-        return -EBADMSG;
-    *ret = (ArenaPeek){
-        .layout_version = header.layout_version,
-        .state = header.state,
-        .revision = header.counters.revision,
-        .generation = header.generation,
-        .mid_update = header.change_counter % 2 != 0,
-    };
-    memcpy(ret->identity.bytes, header.identity, sizeof(header.identity));
-    memcpy(ret->name, header.name, strnlen(header.name, HOLDFAST_NAME_MAX));
+    ArenaPeek peek = {.layout_version = page.common.layout_version, .state = page.common.state};
+    memcpy(peek.identity.bytes, page.common.identity, sizeof(page.common.identity));
+    const ArenaLayout *layout = arena_layout(peek.layout_version);
+    if (layout != NULL) {
+        uint64_t change_counter;
+        size_t name_bytes =
+            strnlen((const char *)page.bytes + layout->header.name, sizeof(page.common.name));
+        if (name_bytes == 0 || name_bytes > HOLDFAST_NAME_MAX)
+            return -EBADMSG;
+        memcpy(peek.name, page.bytes + layout->header.name, name_bytes);
+        memcpy(&peek.revision, page.bytes + layout->header.revision, sizeof(peek.revision));
+        memcpy(&peek.generation, page.bytes + layout->header.generation, sizeof(peek.generation));
+        memcpy(&change_counter, page.bytes + layout->header.change_counter, sizeof(change_counter));
+        peek.mid_update = change_counter % 2 != 0;
+    }
+    *ret = peek;
     return 0;
 }
 

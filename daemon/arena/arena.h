@@ -78,6 +78,17 @@ int arena_new(const ArenaContext *context, const char *name, const Identity *ide
  * another layout version, -EBUSY where it was left in the middle of an update (read ret of
  * arena_peek for details), -ESTALE where it was dropped. Owns fd on success only. */
 int arena_open(const ArenaContext *context, int fd, Arena **ret);
+/* The same for memory of another layout version: it is read, entry by entry, into a new arena of
+ * the same identity, with all revisions. fd stays the caller's, and is of no more use. Every
+ * version that was released is known, and this program's own; -EPROTONOSUPPORT for others; else as
+ * arena_open. */
+int arena_convert(const ArenaContext *context, int fd, Arena **ret);
+/* The layout version of this program's own arenas; and whether another one can be converted. */
+uint32_t arena_layout_own(void);
+bool arena_layout_known(uint32_t version);
+/* For memory out of an image: opened where it is of this layout, else converted. Owns fd on success
+ * only. */
+int arena_open_any(const ArenaContext *context, int fd, Arena **ret);
 /* Unmaps and closes (through the housekeeper where there is one). NULL is fine. */
 Arena *arena_free(Arena *arena);
 /* Marks the header dropped where arena_set_dropped has not (and not where the barrier has no room),
@@ -184,8 +195,8 @@ typedef struct ArenaReport {
  * there, all counts agree. Reads the whole arena. 0 or -EBADMSG; report is filled either way. */
 int arena_check(const Arena *arena, ArenaReport *report);
 
-/* Looks at a memfd without taking it over: name, identity, generation, state, layout version,
- * change counter. -EBADMSG where it holds no arena header. */
+/* Looks at a memfd without taking it over. -EBADMSG where it holds no arena header. Of a layout
+ * version that is not known only version, state and identity are told. */
 typedef struct ArenaPeek {
     uint32_t layout_version;
     uint32_t state;

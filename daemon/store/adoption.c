@@ -88,11 +88,11 @@ static bool in_table(const Control *control, const Identity *identity)
     return false;
 }
 
+/* NULL: nothing serves for it, nor is it known to be dropped. */
 static StoredArena *find_stored(const Adoption *adoption, const Identity *identity)
 {
     for (size_t i = 0; i < adoption->count; i++)
-        if ((adoption->arenas[i].arena || adoption->arenas[i].in_place ||
-             adoption->arenas[i].dropped) &&
+        if ((adoption->arenas[i].arena || adoption->arenas[i].dropped) &&
             identity_equal(&adoption->arenas[i].identity, identity))
             return &adoption->arenas[i];
     return NULL;
@@ -104,7 +104,7 @@ static const char *refusal(int error)
     case -EBUSY:
         return "it was in the middle of an update";
     case -EPROTONOSUPPORT:
-        return "it is of another layout version";
+        return "it is of a layout version that is not known";
     case -EBADMSG:
         return "its header makes no sense";
     default:
@@ -164,6 +164,13 @@ static const char *take_one(Adoption *adoption, StoredArena *stored, const Arena
     if (peek.revision > control_position(control)->written.revision && !control->header->condemned)
         return "it is ahead of the journal";
     r = open_stored(stored, context, &stored->arena);
+    if (r == -EPROTONOSUPPORT) {
+        r = arena_convert(context, stored->fd, &stored->arena);
+        stored->converted = r == 0;
+        if (stored->converted)
+            log_notice("arena %s: read from layout version %u into version %u", peek.name,
+                       peek.layout_version, arena_layout_own());
+    }
     return r < 0 ? refusal(r) : NULL;
 }
 
@@ -221,7 +228,7 @@ int adoption_insert(Adoption *adoption, Store *store)
         if (r < 0)
             return r;
         stored->arena = NULL;
-        stored->in_place = true;
+        stored->in_place = !stored->converted;
     }
     return 0;
 }
@@ -247,12 +254,13 @@ uint64_t adoption_revision(const Adoption *adoption)
     return revision;
 }
 
-bool adoption_in_place(const Adoption *adoption, const Identity *identity)
+size_t adoption_in_place(const Adoption *adoption)
 {
+    size_t count = 0;
+
     for (size_t i = 0; i < adoption->count; i++)
-        if (adoption->arenas[i].in_place && identity_equal(&adoption->arenas[i].identity, identity))
-            return true;
-    return false;
+        count += adoption->arenas[i].in_place;
+    return count;
 }
 
 void adoption_discard(Adoption *adoption, const ArenaContext *context)

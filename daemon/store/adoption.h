@@ -19,10 +19,11 @@
 typedef struct StoredArena {
     Identity identity; /* as it is called in the store */
     int fd;
-    bool ours;     /* it can be trusted to be nobody else's, and it is what it is called */
-    bool dropped;  /* its header says so */
-    Arena *arena;  /* taken over, until adoption_insert */
-    bool in_place; /* its memory serves on */
+    bool ours;      /* it can be trusted to be nobody else's, and it is what it is called */
+    bool dropped;   /* its header says so */
+    Arena *arena;   /* taken over, until adoption_insert */
+    bool converted; /* arena is a copy: the memory is of another layout version */
+    bool in_place;  /* its memory serves on */
 } StoredArena;
 
 typedef struct Adoption {
@@ -38,8 +39,8 @@ int adoption_add(Adoption *adoption, const Identity *identity, int fd);
 void adoption_begin(Adoption *adoption, int control_fd, int journal_directory_fd);
 /* The highest revision that an arena or the control memfd has. */
 uint64_t adoption_revision(const Adoption *adoption);
-/* True where the memory of this arena serves on. */
-bool adoption_in_place(const Adoption *adoption, const Identity *identity);
+/* How many arenas' memory serves on. */
+size_t adoption_in_place(const Adoption *adoption);
 /* What is ours and was not taken over is marked dropped and given back, so that no later process
  * takes it for what it was. Before anything is served. */
 void adoption_discard(Adoption *adoption, const ArenaContext *context);

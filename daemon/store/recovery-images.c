@@ -21,6 +21,14 @@ static bool image_progress(void *context, uint64_t pages_done, uint64_t pages_to
     return true;
 }
 
+static void tell_layout(const Run *run, const Checkpoint *image, const ImageReader *reader)
+{
+    snprintf(run->recovery->message, sizeof(run->recovery->message),
+             "the arenas in the image %s are of layout version %u, which this program does not "
+             "know (its own is %u)",
+             image->spec.id, image_reader_layout_version(reader), arena_layout_own());
+}
+
 /* Restores one arena out of one image. -EBADMSG: the image is damaged; it was renamed. */
 static int restore_from(Run *run, Checkpoint *image, const Identity *identity, Arena **ret)
 {
@@ -36,6 +44,8 @@ static int restore_from(Run *run, Checkpoint *image, const Identity *identity, A
     if (fd < 0)
         return -errno;
     r = image_open(fd, &reader, &where, &why);
+    if (r == 0 && !arena_layout_known(image_reader_layout_version(reader)))
+        r = -EPROTONOSUPPORT;
     if (r == 0) {
         while (index < image_reader_arenas(reader) &&
                !identity_equal(&image_reader_arena(reader, index)->identity, identity))
@@ -48,7 +58,7 @@ static int restore_from(Run *run, Checkpoint *image, const Identity *identity, A
         why = image_reader_why(reader);
     }
     if (r == 0) {
-        r = arena_open(&run->options->context, arena_memory, ret);
+        r = arena_open_any(&run->options->context, arena_memory, ret);
         if (r == 0) {
             TAKE_FD(arena_memory);
         } else if (r == -EBADMSG || r == -EBUSY) {
@@ -57,6 +67,8 @@ static int restore_from(Run *run, Checkpoint *image, const Identity *identity, A
             why = "the memory it holds is no arena at rest";
         }
     }
+    if (r == -EPROTONOSUPPORT && reader)
+        tell_layout(run, image, reader);
     if (r == -EBADMSG)
         catalog_damaged(run->options->catalog, image, where, why);
     image_reader_free(reader);
@@ -150,7 +162,7 @@ int recovery_restore_images(Run *run)
             return 0;
         r = restore_table(run, newest);
         if (r != -EAGAIN) {
-            if (r < 0)
+            if (r < 0 && run->recovery->message[0] == '\0')
                 snprintf(run->recovery->message, sizeof(run->recovery->message),
                          "cannot restore from the image %s: %s", newest->spec.id, log_errno(r));
             return r;

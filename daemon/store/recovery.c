@@ -377,7 +377,7 @@ static int run_adopting(Run *run)
     if (r < 0)
         return r;
     recovery->base_revision = base_revision(run, all);
-    recovery->adopted = run->adopted;
+    recovery->adopted = adoption_in_place(run->adoption);
     recovery->kind = all || run->adopted > 0 ? RECOVERY_ADOPTED : kind_of(run);
     return 0;
 }

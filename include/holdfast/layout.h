@@ -32,7 +32,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What a later version may move and resize: everything but magic, layout_version, state, the flags
+ * and identity in the header, which any version must find; a version is read by the layouts that
+ * know it (daemon/arena/layouts.c). The layout for tests differs from this one in most places, so
+ * that they hold what the next version will need; it is never released. */
+#define HOLDFAST_LAYOUT_TEST 1000000
+#ifdef HOLDFAST_TEST_LAYOUT
+#define HOLDFAST_LAYOUT_VERSION HOLDFAST_LAYOUT_TEST
+#else
 #define HOLDFAST_LAYOUT_VERSION 1
+#endif
 #define HOLDFAST_ARENA_MAGIC "HFARENA" /* 8 bytes with its NUL */
 
 #define HOLDFAST_PAGE_BYTES 4096u
@@ -97,12 +106,19 @@ static_assert(sizeof(HoldfastPage) == 16, "a chunk's descriptors fill 16 pages")
 /* A block that holds an entry: this, the key, the value. While it is free, revision is 0. */
 typedef struct HoldfastEntry {
     uint64_t revision; /* 0 from its first change in an update to that update's end */
+#ifdef HOLDFAST_TEST_LAYOUT
+    uint64_t reserved0;
+#endif
     uint32_t value_bytes;
     uint16_t key_bytes;
     uint8_t flags; /* HOLDFAST_ENTRY_* */
     uint8_t reserved;
 } HoldfastEntry;
+#ifdef HOLDFAST_TEST_LAYOUT
+static_assert(sizeof(HoldfastEntry) == 24, "layout");
+#else
 static_assert(sizeof(HoldfastEntry) == 16, "layout");
+#endif
 
 #define HOLDFAST_ENTRY_PENDING 0x01u /* gets its revision at the end of the running update */
 
@@ -121,8 +137,13 @@ static_assert(sizeof(HoldfastBucket) == 64, "a bucket is a cache line");
 
 /* What every update changes. */
 typedef struct HoldfastCounters {
+#ifdef HOLDFAST_TEST_LAYOUT
+    uint64_t entries;
+    uint64_t revision;
+#else
     uint64_t revision; /* of the last update; 0: none yet */
     uint64_t entries;
+#endif
     uint64_t live_bytes; /* entry headers, keys, values */
     uint64_t buckets;
     uint64_t capacity_pages;
@@ -145,6 +166,23 @@ typedef struct HoldfastHeader {
     uint64_t compatible_flags;   /* unknown ones may be ignored */
     uint64_t incompatible_flags; /* unknown ones: not for this reader */
     uint8_t identity[16];
+#ifdef HOLDFAST_TEST_LAYOUT
+    char name[72];
+    uint64_t created_revision;
+    uint64_t created_usec;
+    uint64_t generation;
+    uint64_t hash_seed;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t mode;
+    uint32_t reserved0;
+    uint8_t reserved1[88];
+
+    HoldfastCounters counters;
+    uint64_t abort_counter;
+    uint64_t change_counter;
+    uint8_t reserved2[48];
+#else
     uint64_t hash_seed; /* XXH3 of the identity; keys are hashed with XXH3 and this seed */
     uint64_t created_usec;
     uint64_t generation; /* processes that took it over */
@@ -160,6 +198,7 @@ typedef struct HoldfastHeader {
     uint64_t abort_counter;  /* updates rolled back */
     uint8_t reserved2[48];
     HoldfastCounters counters;
+#endif
     uint8_t reserved3[64];
 
     uint32_t directories[HOLDFAST_DIRECTORIES]; /* page numbers */
@@ -172,9 +211,15 @@ typedef struct HoldfastHeader {
     uint8_t reserved4[1616];
 } HoldfastHeader;
 static_assert(offsetof(HoldfastHeader, identity) == 32, "layout");
+#ifdef HOLDFAST_TEST_LAYOUT
+static_assert(offsetof(HoldfastHeader, name) == 48, "layout");
+static_assert(offsetof(HoldfastHeader, counters) == 256, "layout");
+static_assert(offsetof(HoldfastHeader, change_counter) == 392, "layout");
+#else
 static_assert(offsetof(HoldfastHeader, name) == 88, "layout");
 static_assert(offsetof(HoldfastHeader, change_counter) == 256, "layout");
 static_assert(offsetof(HoldfastHeader, counters) == 320, "layout");
+#endif
 static_assert(offsetof(HoldfastHeader, directories) == 512, "layout");
 static_assert(offsetof(HoldfastHeader, punching) == 2224, "layout");
 static_assert(sizeof(HoldfastHeader) == HOLDFAST_PAGE_BYTES, "the header is a page");

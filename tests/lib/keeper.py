@@ -26,7 +26,9 @@ FDS_MAX = 16
 # Places in the control memfd's header (daemon/journal/control.h).
 CONTROL_LINEAGE, CONTROL_ADOPTIONS, CONTROL_CLEAN, CONTROL_CONDEMNED = 24, 40, 44, 48
 # And in an arena's (include/holdfast/layout.h).
-ARENA_VERSION, ARENA_STATE, ARENA_GENERATION, ARENA_NAME, ARENA_CHANGES = 8, 12, 64, 88, 256
+ARENA_VERSION, ARENA_GENERATION, ARENA_NAME, ARENA_CHANGES = 8, 64, 88, 256
+# In the layout for tests these two lie elsewhere.
+TEST_LAYOUT, TEST_ARENA_NAME, TEST_ARENA_CHANGES = 1000000, 48, 392
 
 
 class Keeper:
@@ -75,7 +77,7 @@ class Keeper:
     def arenas(self):
         """{name of the arena: fd}; without those that are no arena any more."""
         with self.lock:
-            return {os.pread(fd, 64, ARENA_NAME).rstrip(b"\0").decode(): fd
+            return {arena_name(fd): fd
                     for name, fd in self.stored if name.startswith("holdfast-") and name != CONTROL and os.pread(fd, 7, 0) == b"HFARENA"}
 
     def control(self):
@@ -100,6 +102,14 @@ class Keeper:
         for _, fd in self.stored:
             os.close(fd)
         self.stored = []
+
+
+def layout_of(fd):
+    return get_number(fd, ARENA_VERSION)
+
+
+def arena_name(fd):
+    return os.pread(fd, 64, TEST_ARENA_NAME if layout_of(fd) == TEST_LAYOUT else ARENA_NAME).rstrip(b"\0").decode()
 
 
 def get_number(fd, offset, kind="<I"):
