@@ -139,6 +139,7 @@ def turn():
 
 TOLD = {
     "os.unlink('file')": ["unlink"],
+    "os.posix_spawn('/bin/true', ['true'], {})": ["posix_spawn"],
     "os.unlink('file', dir_fd=os.open('.', os.O_RDONLY))": ["unlinkat"],
     "os.fsync(file)": ["fsync"],
     "os.fdatasync(file)": ["fdatasync"],
@@ -332,6 +333,20 @@ def _():
         client.call("DropArena", name="b")
         eventually(lambda: memory(daemon) < 110 * MIB, "the memory is given back")
     daemon.stop()
+
+
+@test("commands after checkpoints, also such as fail or take too long, have no slow call in the loop's thread")
+def _():
+    for command in ("/bin/true", "/nowhere", "/bin/sleep 1000"):
+        with watched(f"Checkpoint.AfterCommand={command}", "Checkpoint.AfterCommandTimeoutSec=100ms") as (daemon, client):
+            fill(client, 1)
+            for _ in range(2):
+                made = client.call("TakeCheckpoint")["checkpoint"]["id"]
+
+                def ended():
+                    found = client.call("GetStatus")["status"].get("afterCommand", {})
+                    return found.get("checkpoint") == made and "durationUSec" in found
+                eventually(ended, f"{command} has ended")
 
 
 @test("reading the configuration again has no slow call in the loop's thread")

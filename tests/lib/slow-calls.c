@@ -3,7 +3,7 @@
  * $HOLDFAST_SLOW_CALLS names, "slow NAME BYTES", with a backtrace below it; the test looks at what
  * was added while the daemon served.
  *
- * Slow is what waits for the disk or fills or removes files, always; and giving memory back, where
+ * Slow is what waits for the disk, fills or removes files or loads programs, always; and giving memory back, where
  * one turn of the loop gives back more than 8 MiB: by unmapping, by advice, by punching, by
  * truncating, by freeing, and by closing the last descriptor of a file that has no name.
  *
@@ -19,6 +19,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -116,6 +117,15 @@ int unlink(const char *name)
 {
     slow("unlink");
     return REAL(unlink)(name);
+}
+
+/* Waits until the program is loaded. */
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const arguments[],
+                char *const environment[])
+{
+    slow("posix_spawn");
+    return REAL(posix_spawn)(pid, path, actions, attributes, arguments, environment);
 }
 
 int unlinkat(int fd, const char *name, int flag)
