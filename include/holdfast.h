@@ -243,9 +243,91 @@ int holdfast_create_arena(HoldfastConnection *connection, const char *name,
 int holdfast_change_arena(HoldfastConnection *connection, const char *name,
                           const HoldfastArenaOptions *options, HoldfastArena **ret_arena);
 int holdfast_drop_arena(HoldfastConnection *connection, const char *name);
+/* Hands over a descriptor of the arena's memory, to be read as holdfast/layout.h says; most want a
+ * map, below. ret_fd: the caller's to close; close-on-exec. */
+int holdfast_open_arena(HoldfastConnection *connection, const char *name, int *ret_fd,
+                        HoldfastArena **ret_arena);
 /* ret_arenas: an array, ended by NULL; free it with holdfast_arenas_free. */
 int holdfast_list_arenas(HoldfastConnection *connection, HoldfastArena ***ret_arenas,
                          size_t *ret_count);
+
+/* --- maps: reading an arena straight from shared memory
+ *
+ *     HoldfastMap *map;
+ *     int r = holdfast_map_open(connection, "sessions", &map);
+ *     if (r == 0)
+ *         r = holdfast_map_get(map, "ann", 3, buffer, sizeof(buffer), &length, &revision);
+ *
+ * A read makes no system call and takes no lock, holds nobody up, and gives what an update left,
+ * whole: never half of it, and never what an update has not finished. It may show an update that is
+ * not durable yet. Where the memory does not stand still (for about 100 us), the daemon is asked.
+ *
+ * A map has a connection of its own, to the daemon that it was opened with. The first use after
+ * every 100 ms looks whether that one is still there: where it is not, or the arena was dropped or
+ * taken over, the arena of that name is opened again, for which the connection's timeout at
+ * holdfast_map_open holds. So the memory of a daemon that is gone is read for 100 ms at most, and a
+ * map outlives the daemon's restarts, whether the arena was adopted, restored or made anew. The
+ * right to read is looked at when it is opened (again).
+ *
+ * What is returned, beside what is said of each:
+ *   0               it was done
+ *   -EINVAL         a key is empty or longer than 1024 bytes
+ *   -ENOTCONN       there is no daemon now; it is tried again at most every 100 ms
+ *   -ESTALE         there is no arena of that name (any more)
+ *   -EACCES         no right to read it, or to connect
+ *   -EBADMSG        the memory, or the daemon's reply, makes no sense
+ *   -EPROTO         what was handed over is no arena, or not sealed: it could be cut short under
+ *                   the reader
+ *   -EPROTONOSUPPORT  its layout is none that this version reads
+ *   -ETIMEDOUT      the daemon had to be asked and did not answer in time
+ *   -EREMOTEIO      it answered another error
+ *   -EMFILE, -ENOMEM, ...
+ * After any of them the map may be used again. Output parameters are written only where it is said;
+ * each may be NULL. A map may be used by one thread at a time, different ones by different threads
+ * at once. Whatever the memory holds, nothing outside of the mapping and of the caller's buffer is
+ * touched. */
+
+typedef struct HoldfastMap HoldfastMap;
+
+/* The arena changed while it was read. */
+#define HOLDFAST_MAP_CHANGED 2
+
+/* connection: tells which daemon; it is not used afterwards. -EOPNOTSUPP: it leads to no path. */
+int holdfast_map_open(HoldfastConnection *connection, const char *arena, HoldfastMap **ret);
+/* NULL is fine. */
+void holdfast_map_close(HoldfastMap *map);
+
+/* Copies the entry's value, the text of one JSON value without a NUL, to buffer. ret_length: its
+ * length, also where it does not fit into size bytes: -ENOBUFS, and what is in buffer is nothing.
+ * -ENOENT: there is no such entry. A value has at most 8 MiB. */
+int holdfast_map_get(HoldfastMap *map, const char *key, size_t key_length, char *buffer,
+                     size_t size, size_t *ret_length, uint64_t *ret_revision);
+
+typedef struct HoldfastMapEntry {
+    HoldfastText key; /* to be set by the caller; the rest is written */
+    const char *json; /* in the buffer, without a NUL; NULL: there is no such entry */
+    size_t json_length;
+    uint64_t revision; /* 0: there is no such entry */
+} HoldfastMapEntry;
+
+/* Fills the entries in, all of one state; count: at least 1. ret_length: bytes of the buffer that
+ * the values take, also where they do not fit: -ENOBUFS. ret_revision: the arena's. After any error
+ * no entry has a value. */
+int holdfast_map_get_many(HoldfastMap *map, HoldfastMapEntry *entries, size_t count, char *buffer,
+                          size_t size, size_t *ret_length, uint64_t *ret_revision);
+
+/* Hands all entries to the function, in no order; it returns 0 to go on, anything else ends the
+ * iteration and is returned. All that it is given belongs to one state, that of ret_revision. Where
+ * the arena changes meanwhile: HOLDFAST_MAP_CHANGED, and the rest of that state cannot be had.
+ * Should that happen again and again, holdfast_list_all goes another way. */
+int holdfast_map_iterate(HoldfastMap *map, HoldfastItemFunction function, void *context,
+                         uint64_t *ret_revision);
+
+/* Waits until the arena's revision is another than that one, which it tells: 0. It sleeps
+ * meanwhile, and is woken by the daemon. -ETIMEDOUT: it was the same for timeout_usec. (With
+ * UINT64_MAX for revision, which none is, it tells the revision at once.) */
+int holdfast_map_wait(HoldfastMap *map, uint64_t revision, uint64_t timeout_usec,
+                      uint64_t *ret_revision);
 
 /* --- checkpoints */
 

@@ -1,6 +1,7 @@
-/* The calls that make, change, drop and list arenas. */
+/* The calls that make, change, drop, list and open arenas. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "record.h"
 
@@ -71,20 +72,13 @@ static void append_options(HfOutput *out, const HoldfastArenaOptions *options)
     }
 }
 
-static int set_arena(HoldfastConnection *connection, const char *method, const char *name,
-                     const HoldfastArenaOptions *options, HoldfastArena **ret_arena)
+/* The arena of a reply that has one, where it is wanted. */
+static int give_arena(HoldfastConnection *connection, const HfReply *reply,
+                      HoldfastArena **ret_arena)
 {
     HoldfastArena *arena;
-    HfReply reply;
-    int r = begin_arena(connection, method, name);
+    int r = hf_reply_record(connection, reply, "arena", &hf_arena_type, (void **)&arena);
 
-    if (r < 0)
-        return r;
-    append_options(&connection->out, options);
-    hf_output_literal(&connection->out, "}");
-    r = hf_call_finish(connection, &reply);
-    if (r == 0)
-        r = hf_reply_record(connection, &reply, "arena", &hf_arena_type, (void **)&arena);
     if (r != 0)
         return r;
     note_readable(arena);
@@ -93,6 +87,20 @@ static int set_arena(HoldfastConnection *connection, const char *method, const c
     else
         holdfast_arena_free(arena);
     return 0;
+}
+
+static int set_arena(HoldfastConnection *connection, const char *method, const char *name,
+                     const HoldfastArenaOptions *options, HoldfastArena **ret_arena)
+{
+    HfReply reply;
+    int r = begin_arena(connection, method, name);
+
+    if (r < 0)
+        return r;
+    append_options(&connection->out, options);
+    hf_output_literal(&connection->out, "}");
+    r = hf_call_finish(connection, &reply);
+    return r == 0 ? give_arena(connection, &reply, ret_arena) : r;
 }
 
 int holdfast_create_arena(HoldfastConnection *connection, const char *name,
@@ -116,6 +124,33 @@ int holdfast_drop_arena(HoldfastConnection *connection, const char *name)
         return r;
     hf_output_literal(&connection->out, "}");
     return hf_call_finish(connection, &reply);
+}
+
+int holdfast_open_arena(HoldfastConnection *connection, const char *name, int *ret_fd,
+                        HoldfastArena **ret_arena)
+{
+    HfReply reply;
+    int r = begin_arena(connection, "OpenArena", name);
+
+    if (r < 0)
+        return r;
+    hf_output_literal(&connection->out, "}");
+    connection->takes_fds = true;
+    r = hf_call_finish(connection, &reply);
+    int fd = connection->passed_fd;
+    connection->passed_fd = -1;
+    /* Where nothing else can come, nothing else is awaited. */
+    if (connection->outstanding == 0)
+        connection->takes_fds = false;
+    if (r == 0 && fd < 0)
+        r = hf_kill(connection, -EBADMSG);
+    if (r == 0)
+        r = give_arena(connection, &reply, ret_arena);
+    if (r == 0 && ret_fd != NULL)
+        *ret_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    return r;
 }
 
 int holdfast_list_arenas(HoldfastConnection *connection, HoldfastArena ***ret_arenas,

@@ -38,6 +38,13 @@ int holdfast_default_path(char *path, size_t size)
     return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
 }
 
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 static int connect_path(const char *path, int *ret_fd)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -77,9 +84,16 @@ int holdfast_connect(const char *path, HoldfastConnection **ret)
     if (r < 0)
         return r;
     r = holdfast_connect_fd(fd, ret);
-    if (r < 0)
+    if (r < 0) {
         close(fd);
-    return r;
+        return r;
+    }
+    (*ret)->path = strdup(path);
+    if ((*ret)->path == NULL) {
+        holdfast_disconnect(*ret);
+        return -ENOMEM;
+    }
+    return 0;
 }
 
 int holdfast_connect_fd(int fd, HoldfastConnection **ret)
@@ -89,6 +103,7 @@ int holdfast_connect_fd(int fd, HoldfastConnection **ret)
     if (connection == NULL)
         return -ENOMEM;
     connection->fd = fd;
+    connection->passed_fd = -1;
     connection->timeout_usec = FOR_EVER;
     hf_forget_error(connection);
     *ret = connection;
@@ -100,9 +115,26 @@ void holdfast_disconnect(HoldfastConnection *connection)
     if (connection == NULL)
         return;
     close(connection->fd);
+    close_fd(&connection->passed_fd);
+    free(connection->path);
     hf_output_deinit(&connection->out);
     free(connection->in);
     free(connection);
+}
+
+int hf_path(const HoldfastConnection *connection, char **ret)
+{
+    struct sockaddr_un address = {0};
+    socklen_t size = sizeof(address) - 1; /* so that the path ends */
+
+    if (connection->path == NULL) {
+        if (getpeername(connection->fd, (struct sockaddr *)&address, &size) < 0)
+            return -errno;
+        if (address.sun_family != AF_UNIX || address.sun_path[0] == '\0')
+            return -EOPNOTSUPP;
+    }
+    *ret = strdup(connection->path != NULL ? connection->path : address.sun_path);
+    return *ret != NULL ? 0 : -ENOMEM;
 }
 
 void holdfast_set_timeout(HoldfastConnection *connection, uint64_t timeout_usec)
@@ -210,6 +242,44 @@ static int make_room(HoldfastConnection *connection, size_t size)
     return 0;
 }
 
+/* Keeps the last of the descriptors that came, closes the others. */
+static void take_fds(HoldfastConnection *connection, struct msghdr *message)
+{
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+         header = CMSG_NXTHDR(message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            close_fd(&connection->passed_fd);
+            memcpy(&connection->passed_fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
+        }
+    }
+}
+
+/* recvmsg(2) where descriptors are awaited; what comes with a plain recv(2) is closed. */
+static ssize_t receive_bytes(HoldfastConnection *connection, void *data, size_t size, int flags)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(8 * sizeof(int))];
+    } control;
+    struct iovec bytes = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &bytes,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+
+    if (!connection->takes_fds)
+        return recv(connection->fd, data, size, flags);
+    ssize_t n = recvmsg(connection->fd, &message, flags | MSG_CMSG_CLOEXEC);
+    if (n >= 0)
+        take_fds(connection, &message);
+    return n;
+}
+
 /* Receives what there is, at most as much as there is room for. flags: for recv(2). 1: something
  * came; 0: would block. */
 static int receive_some(HoldfastConnection *connection, int flags)
@@ -219,8 +289,8 @@ static int receive_some(HoldfastConnection *connection, int flags)
     if (r < 0)
         return r;
     for (;;) {
-        ssize_t n = recv(connection->fd, connection->in + connection->in_end,
-                         connection->in_capacity - connection->in_end, flags);
+        ssize_t n = receive_bytes(connection, connection->in + connection->in_end,
+                                  connection->in_capacity - connection->in_end, flags);
         if (n > 0) {
             connection->in_end += (size_t)n;
             return 1;

@@ -5,8 +5,8 @@
  * leaves with the next flush or receive. What arrives lies in `in`, one message after the other; a
  * reply is handed out as a place in there and given up when the next one is asked for.
  *
- * The descriptors that come with OpenArena will be collected where bytes are received
- * (connection.c, receive_some). */
+ * A descriptor comes with OpenArena alone, and only while the one call that is outstanding is one:
+ * then the last that came is its, and others are of calls that were given up. */
 #pragma once
 
 #include <holdfast.h>
@@ -24,6 +24,9 @@
 
 struct HoldfastConnection {
     int fd;
+    char *path;      /* as it was connected to; NULL: it was connected by somebody else */
+    int passed_fd;   /* the last descriptor received; -1: none */
+    bool takes_fds;  /* an OpenArena was called: descriptors are received, not thrown away */
     int dead;        /* the negative errno that ended it; 0: alive */
     int write_error; /* sending failed; what the daemon still had to say is read first */
     uint64_t timeout_usec;
@@ -85,6 +88,9 @@ int hf_kill(HoldfastConnection *connection, int error);
 void hf_forget_error(HoldfastConnection *connection);
 /* -EBUSY where replies are outstanding that a blocking call would have to skip. */
 int hf_check_idle(const HoldfastConnection *connection);
+
+/* The path that the connection leads to, for another one like it; the caller frees it. */
+int hf_path(const HoldfastConnection *connection, char **ret);
 
 /* One reply of a stream; 0 to go on, anything else gives the rest up. */
 typedef int (*HfReplyFunction)(void *context, HfReply *reply);

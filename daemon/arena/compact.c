@@ -139,6 +139,8 @@ static int clear_slab(Arena *arena, const Victim *victim)
 {
     // Out of the list, so that nothing moves into it; when its blocks are freed, it goes anyway.
     int r = heap_slab_hide(arena, victim->page, victim->class);
+    if (r == 0)
+        r = undo_moves(arena);
     for (unsigned i = 0; r == 0 && i < victim->count; i++)
         r = move_entry(arena, victim->blocks[i], victim->class);
     if (r == 0)

@@ -242,6 +242,22 @@ HoldfastCounters *undo_counters(Arena *arena, int *ret)
     return &undo_header(arena)->counters;
 }
 
+/* Not put back by an abort: the counter only ever grows. */
+static void count_abort(HoldfastHeader *header)
+{
+    __atomic_store_n(&header->abort_counter, header->abort_counter + 1, __ATOMIC_RELAXED);
+    // Readers must see the counter move before they see anything that follows.
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+int undo_moves(Arena *arena)
+{
+    int r = undo_prepare_bytes(arena, offsetof(HoldfastHeader, abort_counter), sizeof(uint64_t));
+    if (_likely_(r == 0))
+        count_abort(undo_header(arena));
+    return r;
+}
+
 int undo_publish(Arena *arena, uint64_t offset, uint64_t revision)
 {
     UndoPending *pending = vector_append(arena, &arena->undo.pending, sizeof(*pending));
@@ -357,8 +373,7 @@ void undo_abort(Arena *arena)
     if (undo->started) {
         HoldfastHeader *header = undo_header(arena);
         undo_reopen(arena, 0, sizeof(*header));
-        __atomic_store_n(&header->abort_counter, header->abort_counter + 1, __ATOMIC_RELAXED);
-        __atomic_thread_fence(__ATOMIC_RELEASE);
+        count_abort(header);
         for (size_t end = undo->log.used; end > 0;) {
             UndoRecord record;
             memcpy(&record, undo->log.data + end - sizeof(record), sizeof(record));

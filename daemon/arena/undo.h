@@ -67,6 +67,9 @@ HoldfastCounters *undo_counters(Arena *arena, int *ret);
 int undo_publish(Arena *arena, uint64_t offset, uint64_t revision);
 /* Has a block or a run freed at the update's last step. */
 int undo_free(Arena *arena, const UndoFreed *freed);
+/* Before entries are moved to other blocks with their revisions as they are: readers of one of them
+ * must not take it, moved away and back, for one that stayed. */
+int undo_moves(Arena *arena);
 void undo_commit(Arena *arena);
 void undo_abort(Arena *arena);
 

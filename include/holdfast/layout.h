@@ -5,10 +5,11 @@
  * Everything is an offset from the arena's first byte, never a pointer, so an image of the memory
  * is the arena. The unit of capture and of saving is the page of 4096 bytes.
  *
- *   page 0                header: who the arena is, counters, roots of index and heap
- *   chunk c (16 MiB)      its first HOLDFAST_CHUNK_MAP_PAGES pages (in chunk 0: the ones behind the
- * header) hold one HoldfastPage for each page of the chunk the other pages       slabs of blocks of
- * one size class, runs of one large block, segments and directory of the index, or free
+ *   page 0             header: who the arena is, counters, roots of index and heap
+ *   chunk c (16 MiB)   its first HOLDFAST_CHUNK_MAP_PAGES pages (in chunk 0: the ones behind the
+ *                      header) hold one HoldfastPage for each page of the chunk
+ *   the other pages    slabs of blocks of one size class, runs of one large block, segments and
+ *                      directory of the index, or free
  *
  * Index: linear hashing. Bucket numbers are the low bits of the key's hash; a bucket is 64 bytes: 7
  * slots and a link to an overflow bucket. Buckets lie in segments of 1024 (64 KiB); a directory
@@ -16,14 +17,21 @@
  *
  * A reader without a lock reads while the one writer goes on, and checks afterwards:
  *
- *   one entry   its slot and its revision are the same before and after the copy, the revision is
- * not 0, and abort_counter did not move. Writer: revision = 0; release fence; bytes; and at the
- * update's end a store-release of the new revision (see HoldfastEntry). So what an update wrote is
- * not seen before the update is final. An update that is rolled back gives an entry its old
- * revision again; the abort_counter, which moves before anything is rolled back, tells. anything
- * (several entries, or that a key is absent: slots move within a bucket) change_counter is the same
- * and else        even before and after. It is odd from an update's first change to its end; its
- * low half is a futex.
+ *   one entry: its slot and its revision are the same before and after the copy, the revision is
+ *   not 0, abort_counter did not move, and the state is still live. Writer: revision = 0; release
+ *   fence; bytes; and at the update's end a store-release of the new revision (see HoldfastEntry).
+ *   So what an update wrote is not seen before the update is final. An update that is rolled back
+ *   gives an entry its old revision again, and one that moves entries together keeps it: the
+ *   abort_counter, which moves before anything else does, tells. (A block that was left, used for
+ *   something else and come back to looks as if nothing had been.)
+ *
+ *   anything else (several entries, or that a key is absent: slots move within a bucket):
+ *   change_counter is the same and even before and after. It is odd from an update's first change
+ *   to its end; its low half is a futex, which is woken once a turn of the daemon's loop.
+ *
+ * A reader that was handed the memfd learns from the state that the arena was dropped (then all of
+ * it becomes zero), from the generation that another process took it over; that its daemon has
+ * gone, or serves other memory now, it learns from the socket alone.
  *
  * Everything read must be checked against the mapped size before it is used. */
 #pragma once
@@ -195,7 +203,7 @@ typedef struct HoldfastHeader {
     uint8_t reserved1[88];
 
     uint64_t change_counter; /* even: at rest; odd: an update is being linked */
-    uint64_t abort_counter;  /* updates rolled back */
+    uint64_t abort_counter;  /* updates rolled back, and updates that moved entries */
     uint8_t reserved2[48];
     HoldfastCounters counters;
 #endif

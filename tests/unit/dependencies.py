@@ -34,7 +34,7 @@ LIBRARIES = {
     "event.h": [],
     "jansson.h": ["daemon/protocol/*", "daemon/methods/*", "daemon/checkpoint/catalog*", "client/*/*"],
     "systemd/*": ["daemon/service/*", "daemon/base/log.c"],
-    "xxhash.h": ["daemon/base/checksum.c"],
+    "xxhash.h": ["client/lib/map-find.c", "daemon/base/checksum.c"],
     "zstd.h": ["daemon/checkpoint/*"],
     "ini.h": ["daemon/config-file.c"],
     "libsmartcols.h": ["client/ctl/*"],

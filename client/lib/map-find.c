@@ -1,0 +1,118 @@
+/* From a key to its entry, in memory that is neither trusted nor at rest. The way is that of
+ * daemon/arena/index.c: hash, bucket, directory page, segment, then along the chain's slots, and to
+ * an entry only where the slot's tag fits.
+ *
+ * What can go wrong: a number that leads out of the mapping, or a chain that does not end. It is
+ * not told here whether that is damage, growth, or a change that was met in its middle. */
+#define XXH_INLINE_ALL
+#include <string.h>
+#include <xxhash.h>
+
+#include "map.h"
+
+#define CHAIN_BUCKETS ((HOLDFAST_CHAIN_MAX + HOLDFAST_BUCKET_SLOTS - 1) / HOLDFAST_BUCKET_SLOTS)
+#define SLOT_OFFSET_MASK ((UINT64_C(1) << HOLDFAST_SLOT_TAG_SHIFT) - 1)
+
+uint64_t hf_map_hash(const HoldfastMap *map, const char *key, size_t key_length)
+{
+    return XXH3_64bits_withSeed(key, key_length, map->hash_seed);
+}
+
+bool hf_map_bucket(const HoldfastMap *map, uint64_t number, uint64_t *ret)
+{
+    uint64_t segment = number / HOLDFAST_SEGMENT_BUCKETS;
+    uint64_t directory = segment / HOLDFAST_DIRECTORY_SEGMENTS;
+    uint64_t page = hf_map_u32(map, offsetof(HoldfastHeader, directories) +
+                                        directory % HOLDFAST_DIRECTORIES * sizeof(uint32_t));
+    uint64_t offset =
+        page * HOLDFAST_PAGE_BYTES + segment % HOLDFAST_DIRECTORY_SEGMENTS * sizeof(uint32_t);
+
+    if (hf_unlikely(!hf_map_holds(map, offset, sizeof(uint32_t))))
+        return false;
+    page = hf_map_u32(map, offset);
+    offset =
+        page * HOLDFAST_PAGE_BYTES + number % HOLDFAST_SEGMENT_BUCKETS * sizeof(HoldfastBucket);
+    *ret = offset;
+    return hf_map_holds(map, offset, sizeof(HoldfastBucket));
+}
+
+/* The bits that tell a bucket's number: as index_bucket_of of the daemon. */
+static uint64_t bucket_of(uint64_t hash, uint64_t buckets)
+{
+    unsigned level = 63 - (unsigned)__builtin_clzll(buckets);
+    uint64_t number = hash & ((UINT64_C(2) << level) - 1);
+
+    return number < buckets ? number : hash & ((UINT64_C(1) << level) - 1);
+}
+
+int hf_map_entry(const HoldfastMap *map, uint64_t slot_at, uint64_t slot, HfMapPlace *ret)
+{
+    uint64_t entry = (slot & SLOT_OFFSET_MASK) * 8;
+
+    if (hf_unlikely(!hf_map_holds(map, entry, sizeof(HoldfastEntry))))
+        return HF_MAP_OUTSIDE;
+    /* Acquire: what is loaded of the entry from here on is not older than this. */
+    uint64_t revision = hf_map_u64_acquire(map, entry);
+    uint64_t sizes = hf_map_u64(map, entry + offsetof(HoldfastEntry, value_bytes));
+    *ret = (HfMapPlace){
+        .slot_at = slot_at,
+        .slot = slot,
+        .entry = entry,
+        .revision = revision,
+        .value_bytes = (uint32_t)sizes,
+        .key_bytes = (uint16_t)(sizes >> 32),
+    };
+    if (hf_unlikely(revision == 0))
+        return HF_MAP_BUSY;
+    if (hf_unlikely(
+            ret->key_bytes == 0 || ret->key_bytes > HOLDFAST_KEY_MAX || ret->value_bytes == 0 ||
+            ret->value_bytes > HOLDFAST_VALUE_MAX ||
+            !hf_map_holds(map, entry,
+                          sizeof(HoldfastEntry) + ret->key_bytes + (uint64_t)ret->value_bytes)))
+        return HF_MAP_OUTSIDE;
+    return HF_MAP_FOUND;
+}
+
+/* Slots are filled from the front on: an empty one is the chain's end. */
+static int find_in_bucket(const HoldfastMap *map, uint64_t bucket, uint64_t tag, const char *key,
+                          size_t key_length, HfMapPlace *ret)
+{
+    for (unsigned i = 0; i < HOLDFAST_BUCKET_SLOTS; i++) {
+        uint64_t slot_at = bucket + i * sizeof(uint64_t);
+        uint64_t slot = hf_map_u64(map, slot_at);
+        if (slot == 0)
+            return HF_MAP_ABSENT;
+        if (slot >> HOLDFAST_SLOT_TAG_SHIFT != tag)
+            continue;
+        int r = hf_map_entry(map, slot_at, slot, ret);
+        if (r != HF_MAP_FOUND)
+            return r;
+        if (ret->key_bytes == key_length && memcmp(hf_map_key(map, ret), key, key_length) == 0)
+            return HF_MAP_FOUND;
+    }
+    return -1; /* go on */
+}
+
+int hf_map_find(const HoldfastMap *map, uint64_t hash, const char *key, size_t key_length,
+                HfMapPlace *ret)
+{
+    uint64_t buckets = HF_MAP_COUNTER(map, buckets);
+    uint64_t tag = hash >> HOLDFAST_SLOT_HASH_SHIFT & HOLDFAST_SLOT_TAG_MASK;
+    uint64_t offset;
+
+    if (hf_unlikely(buckets < HOLDFAST_BUCKETS_MIN || buckets > HOLDFAST_BUCKETS_MAX) ||
+        hf_unlikely(!hf_map_bucket(map, bucket_of(hash, buckets), &offset)))
+        return HF_MAP_OUTSIDE;
+    for (unsigned links = 0; links < CHAIN_BUCKETS; links++) {
+        int r = find_in_bucket(map, offset, tag, key, key_length, ret);
+        if (r >= 0)
+            return r;
+        offset = hf_map_u64(map, offset + offsetof(HoldfastBucket, next));
+        if (offset == 0)
+            return HF_MAP_ABSENT;
+        if (hf_unlikely(offset % sizeof(HoldfastBucket) != 0 ||
+                        !hf_map_holds(map, offset, sizeof(HoldfastBucket))))
+            return HF_MAP_OUTSIDE;
+    }
+    return HF_MAP_OUTSIDE;
+}
