@@ -103,6 +103,10 @@ typedef struct Verb {
 extern const Verb verbs[];
 const Verb *verb_find(const char *name);
 
+/* main.c: connects to the daemon that the options name, with their timeout; says nothing. 0 or a
+ * negative errno. */
+int connect_quietly(Ctl *ctl);
+
 /* options.c: the table of options, in the order of --help, ended by one without a parser. */
 extern const OptionSpec option_specs[];
 /* Takes the options out of the arguments; what is left is moved to the front of argv
@@ -136,6 +140,7 @@ char *failure_text(const HoldfastConnection *connection);
 
 /* verb-*.c */
 int verb_status(Ctl *ctl, int count, char **arguments);
+int verb_top(Ctl *ctl, int count, char **arguments);
 int verb_arenas(Ctl *ctl, int count, char **arguments);
 int verb_create(Ctl *ctl, int count, char **arguments);
 int verb_change(Ctl *ctl, int count, char **arguments);

@@ -17,6 +17,15 @@ static bool wants_colour(void)
            strcmp(term, "dumb") != 0;
 }
 
+int connect_quietly(Ctl *ctl)
+{
+    int r = holdfast_connect(ctl->options.socket, &ctl->connection);
+
+    if (r == 0)
+        holdfast_set_timeout(ctl->connection, ctl->options.timeout_usec);
+    return r;
+}
+
 static int connect_daemon(Ctl *ctl)
 {
     char standard[256] = "";
@@ -25,14 +34,13 @@ static int connect_daemon(Ctl *ctl)
 
     if (path == NULL && holdfast_default_path(standard, sizeof(standard)) == 0)
         path = standard;
-    r = holdfast_connect(path, &ctl->connection);
+    r = connect_quietly(ctl);
     if (r == -EACCES || r == -EPERM)
         return failure(STATUS_DENIED, "no permission to connect to %s", path);
     if (r == -ENOENT || r == -ECONNREFUSED)
         return failure(STATUS_UNAVAILABLE, "there is no daemon at %s", path);
     if (r < 0)
         return failure(STATUS_UNAVAILABLE, "cannot connect to %s: %s", path, strerror(-r));
-    holdfast_set_timeout(ctl->connection, ctl->options.timeout_usec);
     return STATUS_OK;
 }
 
