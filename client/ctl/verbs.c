@@ -8,10 +8,10 @@
 const Verb verbs[] = {
     {.group = "Service Commands", .name = "status", .help = "Show how the daemon is",
      .paged = true, .run = verb_status},
-    {.name = "metrics", .help = "Print what it counts and measures, as OpenMetrics text",
-     .run = verb_metrics},
     {.name = "top", .help = "Watch it: rates, latencies, memory, checkpoint",
      .options = OPTION_INTERVAL | OPTION_ONCE, .run = verb_top},
+    {.name = "metrics", .help = "Print what it counts and measures, as OpenMetrics text",
+     .run = verb_metrics},
     {.name = "reload", .help = "Have the daemon read its configuration again",
      .run = verb_reload},
 
