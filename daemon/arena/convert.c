@@ -28,7 +28,8 @@ typedef struct Source {
     size_t mapped;
     uint64_t bytes; /* below the high-water mark */
     uint64_t buckets;
-    uint64_t entries; /* that came so far */
+    uint64_t entries; /* that came so far, and their bytes */
+    uint64_t entry_bytes;
     uint64_t revision;
 } Source;
 
@@ -175,6 +176,10 @@ static int convert_entry(Source *source, Target *target, uint64_t slot)
         return -EBADMSG;
     const uint8_t *key = entry + layout->entry.bytes;
     source->entries++;
+    source->entry_bytes += (uint64_t)layout->entry.bytes + key_bytes + value_bytes;
+    /* Entries that overlap could make very much out of little. */
+    if (source->entry_bytes > source->bytes)
+        return -EBADMSG;
     target->batch_bytes += (uint64_t)key_bytes + value_bytes;
     return arena_put(target->arena, BYTES(key, key_bytes), BYTES(key + key_bytes, value_bytes),
                      revision);
@@ -254,7 +259,7 @@ static int raise_limit(const Source *source, Arena *arena)
 /* Some buckets from *number on, in one update. */
 static int convert_batch(Source *source, Target *target, uint64_t *number)
 {
-    uint64_t next = *number, entries = source->entries;
+    uint64_t next = *number, entries = source->entries, entry_bytes = source->entry_bytes;
     int r = 0;
 
     target->batch_bytes = 0;
@@ -271,6 +276,7 @@ static int convert_batch(Source *source, Target *target, uint64_t *number)
     }
     arena_abort(target->arena);
     source->entries = entries;
+    source->entry_bytes = entry_bytes;
     return r == ARENA_FULL ? raise_limit(source, target->arena) : r;
 }
 

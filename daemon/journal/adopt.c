@@ -4,7 +4,7 @@
  * meanwhile, or an older copy of it may have been put in place. A daemon that starts always begins
  * a segment of its own, so a batch in a later segment tells of one that came after; the salt and
  * the last batch's checksum, which covers the chain of all headers before it, tell that the segment
- * is the same and as long as it was. */
+ * is the same and as long as it was. (FITS in tests/crash/models/publish.pml.) */
 #include "journal/adopt.h"
 
 #include <fcntl.h>

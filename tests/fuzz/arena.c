@@ -27,6 +27,22 @@ typedef struct Fuzz {
     uint64_t revision;
 } Fuzz;
 
+/* As if it were of another layout: what comes out is whole. */
+static void convert(const Fuzz *fuzz, int fd)
+{
+    ArenaReport report;
+    Arena *arena;
+    int r = arena_convert(&fuzz->context, fd, &arena);
+
+    must(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT || r == -EBUSY || r == -ESTALE ||
+             r == -ENOMEM,
+         "convert", r);
+    if (r != 0)
+        return;
+    must(arena_check(arena, &report) == 0, "what was converted is damaged", 0);
+    arena_free(arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void must(bool holds, const char *what, int r)
@@ -258,6 +274,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fd = damaged_copy(&fuzz, data + 1, size - 1);
     r = arena_peek(fd, &peek);
     must(r == 0 || r == -EBADMSG, "peek", r);
+    if (data[0] & 2)
+        convert(&fuzz, fd);
     r = arena_open(&fuzz.context, fd, &arena);
     must(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT || r == -EBUSY || r == -ESTALE ||
              r == -ENOMEM,

@@ -502,6 +502,47 @@ Test(arena, memory_can_be_taken_over)
     arena_fixture_deinit(&fixture);
 }
 
+Test(arena, the_drop_is_an_update_that_can_be_taken_back)
+{
+    ArenaFixture fixture;
+    ArenaPeek peek;
+    arena_fixture_init(&fixture, 64 * MIB, false);
+    fill(&fixture, 0, 100, 1000);
+    arena_begin(fixture.arena);
+    cr_assert_eq(arena_set_dropped(fixture.arena), 0);
+    cr_assert_eq(arena_peek(arena_fd(fixture.arena), &peek), 0);
+    cr_assert(peek.mid_update);
+    arena_abort(fixture.arena);
+    cr_assert_eq(arena_peek(arena_fd(fixture.arena), &peek), 0);
+    cr_assert_not(peek.mid_update);
+    cr_assert_eq(peek.state, HOLDFAST_STATE_LIVE);
+    arena_begin(fixture.arena);
+    cr_assert_eq(arena_set_dropped(fixture.arena), 0);
+    arena_commit(fixture.arena);
+    cr_assert_eq(arena_peek(arena_fd(fixture.arena), &peek), 0);
+    cr_assert_not(peek.mid_update);
+    cr_assert_eq(peek.state, HOLDFAST_STATE_DROPPED);
+    arena_fixture_deinit(&fixture);
+}
+
+Test(arena, what_is_discarded_is_not_opened_again_and_gives_its_memory_back)
+{
+    ArenaFixture fixture;
+    Arena *arena = NULL;
+    struct stat status;
+    arena_fixture_init(&fixture, 64 * MIB, true);
+    fill(&fixture, 0, 5000, 1000);
+    int fd = dup(arena_fd(fixture.arena));
+    arena_discard(&fixture.context, dup(fd));
+    int r = arena_open(&fixture.context, fd, &arena);
+    cr_assert(r == -ESTALE || r == -EBADMSG, "%d", r);
+    housekeeper_drain(fixture.housekeeper);
+    cr_assert_eq(fstat(fd, &status), 0);
+    cr_assert_eq(status.st_blocks, 0);
+    close(fd);
+    arena_fixture_deinit(&fixture);
+}
+
 Test(arena, a_dropped_arena_says_so_and_gives_its_memory_back)
 {
     ArenaFixture fixture;

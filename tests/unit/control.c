@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "journal/adopt.h"
 #include "journal/batch.h"
 #include "lib/journals.h"
 
@@ -43,18 +44,46 @@ static int copy_memfd(const Control *control)
     return fd;
 }
 
+/* Without reading the records the same is known as with. */
+static void expect_position(const Control *control, const TestJournal *copy)
+{
+    const JournalPosition *read = &copy->position;
+    JournalPosition known;
+
+    cr_assert(journal_adopt_agrees(control, read));
+    cr_assert(eq(int, journal_adopt_position(control, copy->directory->fd, &known), 0));
+    cr_assert(lineage_equal(&known.lineage, &read->lineage));
+    cr_assert(eq(u64, known.segment, read->segment));
+    cr_assert(eq(u64, known.end, read->end));
+    cr_assert(eq(u64, known.revision, read->revision));
+    cr_assert(eq(u64, known.highest, read->highest));
+    cr_assert(eq(sz, known.segment_count, read->segment_count));
+    for (size_t i = 0; i < known.segment_count; i++) {
+        cr_assert(eq(u64, known.segments[i].sequence, read->segments[i].sequence));
+        cr_assert(eq(u64, known.segments[i].last_revision, read->segments[i].last_revision));
+        cr_assert(eq(u64, known.segments[i].bytes, read->segments[i].bytes));
+    }
+    journal_position_deinit(&known);
+}
+
 /* What a process does that starts after this one was killed: adopts, writes out, replays. */
 static void adopt(const TestJournal *test, TestJournal **ret_copy, int expected)
 {
     TestJournal *copy = test_journal_copy(test);
     Control *control = NULL;
     Lineage lineage;
+    const char *why;
 
     cr_assert(eq(int, control_adopt(copy_memfd(test->control), &control), 0));
     cr_assert(eq(int, journal_read_lineage(copy->directory->fd, &lineage), 0));
+    cr_assert(eq(int, journal_adopt_check(control, copy->directory->fd, &why), 0), "%s", why);
     int r = control_write_out(control, copy->directory->fd, &lineage);
     cr_assert(eq(int, r, expected));
     cr_assert(r < 0 || !control_pending(control));
+    if (r == 0) {
+        cr_assert(eq(int, test_journal_replay(copy), 0), "%s", copy->damage.reason);
+        expect_position(control, copy);
+    }
     control_free(control);
     *ret_copy = copy;
 }
@@ -178,19 +207,107 @@ Test(control, a_process_killed_at_any_moment_leaves_whole_records)
             appended = revision;
         close(fds[0]);
 
+        Control *adopted = NULL;
+        bool fits = false;
         if (journal_read_lineage(test->directory->fd, &lineage) == 0) {
-            Control *adopted;
+            const char *why;
             cr_assert(eq(int, control_adopt(dup(control->fd), &adopted), 0));
+            fits = journal_adopt_check(adopted, test->directory->fd, &why) == 0;
             cr_assert(eq(int, control_write_out(adopted, test->directory->fd, &lineage), 0));
-            control_free(adopted);
         }
         cr_assert(eq(int, test_journal_replay(test), 0), "%s", test->damage.reason);
         cr_assert(not(test->wrong));
+        if (adopted != NULL && fits)
+            expect_position(adopted, test);
+        control_free(adopted);
         /* All that was appended; and perhaps what was, but could not tell any more. */
         cr_assert(ge(u64, test->last, appended));
         cr_assert(le(u64, test->last, appended + 3));
         control_free(control);
     }
+}
+
+/* What a check says of a journal in which this control memfd was left behind. */
+static int check_stale(const TestJournal *test, int control_fd, const char **ret_why)
+{
+    Control *control;
+
+    cr_assert(eq(int, control_adopt(control_fd, &control), 0));
+    int r = journal_adopt_check(control, test->directory->fd, ret_why);
+    control_free(control);
+    return r;
+}
+
+Test(control, a_journal_that_went_on_without_it_is_told)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    const char *why;
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
+    cr_assert(test_journal_settle(test));
+    int left = copy_memfd(test->control), ready = copy_memfd(test->control);
+    /* One that had changed to its next segment, and not written there: that number is given again.
+     */
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(journal_switch(test->journal));
+    int changed = copy_memfd(test->control);
+    cr_assert(eq(int, check_stale(test, ready, &why), 0), "%s", why);
+    cr_assert(eq(int, test_journal_close(test, true), 0));
+    test_journal_open(test);
+    cr_assert(eq(int, check_stale(test, left, &why), -ESTALE));
+    cr_assert(eq(int, check_stale(test, changed, &why), -ESTALE));
+}
+
+Test(control, an_older_copy_of_the_journal_is_told)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+    const char *why;
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
+    cr_assert(test_journal_settle(test));
+    _cleanup_(test_journal_freep) TestJournal *older = test_journal_copy(test);
+    cr_assert(eq(int, check_stale(older, copy_memfd(test->control), &why), 0), "%s", why);
+    cr_assert(eq(int, test_journal_append(test, 1, 100), 0));
+    /* Not written yet: it fits both. */
+    cr_assert(eq(int, check_stale(older, copy_memfd(test->control), &why), 0), "%s", why);
+    cr_assert(test_journal_settle(test));
+    cr_assert(eq(int, check_stale(older, copy_memfd(test->control), &why), -ESTALE));
+    cr_assert(eq(int, check_stale(test, copy_memfd(test->control), &why), 0), "%s", why);
+}
+
+Test(control, the_table_of_arenas_holds_what_was_added_and_not_removed)
+{
+    Lineage lineage = {0};
+    Control *control;
+    Identity identity;
+    unsigned found = 0;
+
+    cr_assert(eq(int, control_new(&lineage, &control), 0));
+    for (unsigned i = 1; i <= 300; i++) {
+        identity = (Identity){.bytes = {(uint8_t)i, (uint8_t)(i >> 8), 1}};
+        control_add_arena(control, &identity);
+    }
+    for (unsigned i = 1; i <= 300; i += 2) {
+        identity = (Identity){.bytes = {(uint8_t)i, (uint8_t)(i >> 8), 1}};
+        control_remove_arena(control, &identity);
+    }
+    identity = (Identity){.bytes = "new"};
+    control_add_arena(control, &identity);
+    cr_assert(eq(uint, control->header->arenas, 300), "an empty row is used again");
+    for (uint32_t i = 0; i < control->header->arenas; i++)
+        if (control_arena(control, i, &identity)) {
+            unsigned number = identity.bytes[0] + 256u * identity.bytes[1];
+            cr_assert(number % 2 == 0 || strcmp((const char *)identity.bytes, "new") == 0);
+            found++;
+        }
+    cr_assert(eq(uint, found, 151));
+    control_clear_arenas(control);
+    cr_assert(control->header->arenas_lost);
+    control_arenas_complete(control);
+    cr_assert(not(control->header->arenas_lost));
+    control_free(control);
 }
 
 Test(control, another_lineage_is_refused_and_nothing_is_written)

@@ -146,6 +146,38 @@ Test(file, directories_are_made_with_their_parents)
     cr_assert(eq(int, file_make_directories("/", 0700), 0));
 }
 
+Test(file, a_memfd_is_trusted_only_where_nobody_else_could_have_changed_it)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_SEAL;
+    uint64_t size = 0;
+    char path[64];
+    int fd, reading;
+
+    cr_assert(eq(int, file_memfd("test", 8192, &fd), 0));
+    cr_assert(eq(int, file_check_memfd(fd, &size), -EBADMSG), "it can shrink");
+    cr_assert(eq(int, fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0));
+    cr_assert(eq(int, file_check_memfd(fd, &size), -EBADMSG), "it can be sealed further");
+    cr_assert(eq(int, fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL), 0));
+    cr_assert(eq(int, file_check_memfd(fd, &size), 0));
+    cr_assert(eq(u64, size, 8192));
+    cr_assert(eq(int, fchmod(fd, 0660), 0));
+    cr_assert(eq(int, file_check_memfd(fd, &size), -EBADMSG), "its group may open it");
+    cr_assert(eq(int, fchmod(fd, 0600), 0));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    reading = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert(eq(int, file_check_memfd(reading, &size), -EBADMSG), "it cannot be written");
+    close(reading);
+    close(fd);
+
+    cr_assert(eq(int, file_memfd("test", 8192, &fd), 0));
+    cr_assert(eq(int, fcntl(fd, F_ADD_SEALS, seals | F_SEAL_GROW), 0));
+    cr_assert(eq(int, file_check_memfd(fd, &size), -EBADMSG), "it cannot grow");
+    close(fd);
+    fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    cr_assert(eq(int, file_check_memfd(fd, &size), -EBADMSG));
+    close(fd);
+}
+
 Test(checksum, is_xxh3_with_its_published_values)
 {
     /* xxHash's own reference: XXH3_64bits of nothing, seed 0. */

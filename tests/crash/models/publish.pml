@@ -1,7 +1,9 @@
 /* The order in which journal, image and names reach the disk, and what a start finds there. Claim: whenever the
  * power fails or the daemon is killed, also during a start, the newest image that checks out and the journal
  * behind it reach every update that was answered, and every revision that an image proves (else the start is
- * refused as damaged). With KEEP of 2 the newest image may be damaged.
+ * refused as damaged). With KEEP of 2 the newest image may be damaged. Arenas and control memfd that a service
+ * manager kept over a kill are adopted only where the journal is where they left it, and has all that they have; the
+ * next process may also be one that is handed nothing, and the store may come back later.
  *
  * A record is a revision; it lies in the page cache of its segment and may lie on the disk, and what is not
  * synced survives a power cut or not, each record and each change of a name for itself. Everything that a
@@ -10,7 +12,7 @@
  *
  * Broken on purpose, each must be refuted: RETIRE_BEFORE_DIRECTORY_SYNC, SYNC_OUT_OF_ORDER,
  * PUBLISH_BEFORE_IMAGE_SYNC, PUBLISH_BEFORE_JOURNAL, NO_SYNC_AT_START, RETIRE_TO_NEWEST,
- * RETIRE_SEGMENT_OF_MARK.
+ * RETIRE_SEGMENT_OF_MARK, ADOPT_ANY, ADOPT_WITHOUT_SALT, ADOPT_BEFORE_WRITE_OUT.
  * WITNESS claims that a start never needed both an image and a journal of two segments. */
 
 #ifndef KEEP
@@ -32,6 +34,7 @@ typedef Segment {
     bool cached, disk;             /* the name */
     bool first_cached, first_disk; /* the first batch */
     byte previous;                 /* the last revision before it, says its first batch */
+    byte salt;                     /* which process made it */
 };
 typedef Image {
     bool cached, disk; /* the name */
@@ -51,6 +54,12 @@ byte durable, durable_segment; /* position.durable */
 byte queue_segment[2], queue_revision[2], queued;
 byte images, child, done, renamed; /* numbers of images: cut last, being written, to be published, to be synced */
 bool retiring, images_unsynced, segments_unsynced;
+
+/* --- what a service manager holds: the control memfd of a process that was killed, and its arenas at rest, which
+ * have every record up to the one in the batch */
+bool storing; /* the process that runs has put its own there */
+bool stored;
+byte stored_written, stored_batch, stored_segment, stored_salt;
 
 /* --- the world */
 byte acknowledged, deaths;
@@ -78,7 +87,7 @@ active proctype Loop()
 {
 end:
     do
-    /* store: record into the batch, then applied; in the control memfd both outlive a kill */
+    /* store: record into the batch, then applied; in the control memfd and the arenas both outlive a kill */
     :: atomic { UP && batch == 0 && last < REVISIONS -> last++; batch = last }
     /* journal_commit */
     :: atomic { UP && batch != 0 ->
@@ -100,7 +109,7 @@ end:
             current++;
             segment[current].cached = true; segment[current].disk = true; /* segment_make, ahead */
             segment[current].first_cached = false; segment[current].first_disk = false;
-            segment[current].previous = written
+            segment[current].previous = written; segment[current].salt = deaths
         :: true /* none was ready */
         fi }
     od
@@ -323,13 +332,53 @@ inline judge()
     i = 0
 }
 
+/* journal_adopt_check */
+#define BEGUN(number) (stored_segment < number && segment[number].cached && segment[number].first_cached)
+#ifdef ADOPT_WITHOUT_SALT
+#define SAME_SEGMENT segment[stored_segment].cached
+#else
+#define SAME_SEGMENT (segment[stored_segment].cached && segment[stored_segment].salt == stored_salt)
+#endif
+#ifdef ADOPT_ANY
+#define FITS true
+#else
+#define FITS (SAME_SEGMENT && !BEGUN(2) && !BEGUN(3) && !BEGUN(4) && !BEGUN(5))
+#endif
+
+/* adoption_begin: control_write_out; then the arenas are taken as they are. */
+inline adopt()
+{
+    arena = (stored_batch != 0 -> stored_batch : stored_written);
+#ifndef ADOPT_BEFORE_WRITE_OUT
+    if
+    :: stored_batch != 0 ->
+        segment_of[stored_batch] = stored_segment; cached[stored_batch] = true;
+        segment[stored_segment].first_cached = true;
+        stored_written = stored_batch; stored_batch = 0
+    :: else
+    fi
+#endif
+}
+
 active proctype Start()
 {
+    byte arena;
 end:
     do
-    :: atomic { state == STOPPED -> choose_image(); choose_segment(); replay(); judge(); from = 0; state = READ }
-    /* open_remove_rest (newest first, each durable: one step here), open_sync_replayed, open_begin. An
-     * adopted batch waits for journal_commit. */
+    :: atomic { state == STOPPED -> choose_image(); choose_segment(); replay(); judge(); from = 0;
+        if
+        :: storing = true  /* nothing fits, or nothing was kept: its own goes there when it serves */
+        :: storing = false /* started by hand: what is kept stays there */
+        fi;
+        state = READ }
+    :: atomic { state == STOPPED && stored && FITS ->
+        adopt();
+        choose_image(); choose_segment(); replay(); judge(); from = 0;
+        /* journal_adopt_agrees, and nothing that is in an arena may be missing */
+        assert(reached == arena);
+        arena = 0; storing = true; state = READ }
+    /* open_remove_rest (newest first, each durable: one step here), open_sync_replayed, open_begin; what was not
+     * adopted is discarded. */
     :: atomic { state == READ && at + 1 < SEGMENTS ->
         i = 1;
         do
@@ -349,7 +398,8 @@ end:
         :: i < SEGMENTS ->
             if
             :: i > at -> segment[i].cached = false; segment[i].disk = false;
-                segment[i].first_cached = false; segment[i].first_disk = false; segment[i].previous = 0
+                segment[i].first_cached = false; segment[i].first_disk = false; segment[i].previous = 0;
+                segment[i].salt = 0
 #ifndef NO_SYNC_AT_START
             :: i <= at -> segment[i].first_disk = segment[i].first_cached
 #endif
@@ -359,11 +409,11 @@ end:
         :: else -> break
         od;
         current = at + 1;
-        segment[current].previous = reached;
+        segment[current].previous = reached; segment[current].salt = deaths;
         segment[current].cached = true; segment[current].disk = true;
         segment[current].first_cached = true; segment[current].first_disk = true;
         written = reached; durable = reached; durable_segment = current;
-        batch = (batch > reached -> batch : 0);
+        batch = 0;
         at = 0; reached = 0; i = 0;
         state = SERVING }
     od
@@ -377,23 +427,31 @@ inline forget()
     written = 0; current = 0; durable = 0; durable_segment = 0; queued = 0;
     queue_segment[0] = 0; queue_segment[1] = 0; queue_revision[0] = 0; queue_revision[1] = 0;
     child = 0; done = 0; renamed = 0; retiring = false;
-    at = 0; reached = 0
+    at = 0; reached = 0; storing = false
+}
+
+inline lose_stored()
+{
+    stored = false; stored_written = 0; stored_batch = 0; stored_segment = 0; stored_salt = 0
 }
 
 active proctype Fate()
 {
 end:
     do
-    /* SIGKILL: the page cache stays, and the control memfd, where something holds it */
+    /* SIGKILL: the page cache stays, and what the service manager holds, unless it lets go of it */
     :: atomic { deaths < DEATHS && state != STOPPED ->
-        forget();
         if
-        :: batch = 0
-        :: batch != 0
-        fi }
+        :: storing && UP ->
+            stored = true; stored_written = written; stored_batch = batch; stored_segment = current;
+            stored_salt = segment[current].salt
+        :: lose_stored()
+        :: !(storing && UP) /* what it found is still there */
+        fi;
+        forget(); batch = 0 }
     /* power cut: of what was not synced, anything may be there */
     :: atomic { deaths < DEATHS && state != STOPPED ->
-        forget(); batch = 0; images_unsynced = false; segments_unsynced = false;
+        lose_stored(); forget(); batch = 0; images_unsynced = false; segments_unsynced = false;
         i = 1;
         do
         :: i <= REVISIONS ->
