@@ -3,8 +3,10 @@
 A row is a function of the bench (tests/bench/run) and its plan (sizes, rounds, seconds) that hands over comparisons as
 they are complete, so that what is measured is kept where a later step fails. In every round the two sides take turns."""
 
+import json
 import os
 import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +19,11 @@ GIB = 1 << 30
 VALUE_BYTES = 1000  # a value of the large states, where nothing else is said
 ENTRY_BYTES = {1000: 1080, 100: 163}  # of arena that an entry with such a value takes, index included
 RING_BYTES = 64 * MIB
+
+
+class NotBuilt(Exception):
+    """A program of the row is not part of this build: the row is left out, and that is no failure."""
+
 
 ROWS = {}  # name -> (function, seconds it may take in the full run)
 
@@ -148,6 +155,24 @@ def entry_memory(bench):
                     result.append((side.state_memory() - before) / bench.plan.memory_keys)
         yield Comparison(f"memory for an entry, 16-byte key and {value_bytes:,}-byte value", "Redis used_memory", "bytes",
                          mine, other, less=True, must=AtLeast(1.0))
+
+
+@row(600)
+def map_get(bench):
+    """Reads of single entries from shared memory (tests/bench/map.py)."""
+    if not os.path.exists(bench.bench_map):
+        raise NotBuilt("bench-map")
+    done = subprocess.run([sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "map.py"), bench.build, "--json",
+                           f"--entries={bench.plan.memory_keys}", f"--seconds={bench.plan.load_seconds}",
+                           f"--rounds={bench.plan.rounds}"], check=True, capture_output=True, text=True,
+                          timeout=peers.SECONDS_MAX)
+    numbers = json.loads(done.stdout)
+    for name, peer, must in (("holdfast", "lmdb", 2), ("holdfast", "redis", 50), ("holdfast, updated meanwhile", "holdfast", 0.5),
+                             ("holdfast, two processes", "holdfast", 1.8)):
+        if peer in numbers:
+            title = {"lmdb": "LMDB mdb_get", "redis": "Redis GET, 1 client", "holdfast": "one reader, no updates"}[peer]
+            yield Comparison(f"shared-memory get{name.removeprefix('holdfast')}", title, "/s", numbers[name], numbers[peer],
+                             must=AtLeast(must))
 
 
 # --- checkpoints of a large state
