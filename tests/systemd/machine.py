@@ -10,7 +10,6 @@ where no container can be booted, and says why."""
 
 import atexit
 import glob
-import grp
 import json
 import os
 import shutil
@@ -57,17 +56,19 @@ def install(build, stage):
 
 
 class Machine:
-    """installed: with this build in it, else without any holdfast; binds: {path outside: path inside}."""
+    """installed: with this build in it, else without any holdfast; binds: {path outside: path inside}; copies: directories
+    of this machine that are there, too, and may be changed."""
 
     _booted = None
 
-    def __init__(self, installed=True, binds=None):
+    def __init__(self, installed=True, binds=None, copies=()):
         need_container()
         self.directory = tempfile.mkdtemp(prefix="holdfast-machine-")
         os.chmod(self.directory, 0o755)
         self.stage = os.path.join(self.directory, "stage")
         self.root = os.path.join(self.directory, "root")
         self.log_path = os.path.join(self.directory, "log")
+        self.name = f"holdfast-{os.getpid()}-{id(self) % 10000}"
         self.nspawn = None
         self.pid1 = None
         atexit.register(self.remove)
@@ -75,14 +76,14 @@ class Machine:
         if installed:
             install(os.environ["HOLDFAST_BUILD"], self.stage)
         self.make_root()
-        self.boot(binds or {})
+        self.boot(binds or {}, copies)
 
     @classmethod
-    def booted(cls):
+    def booted(cls, **arguments):
         """One for all tests of a script, which share it. Where it can't be had, all of them are skipped."""
         if cls._booted is None:
             try:
-                cls._booted = cls()
+                cls._booted = cls(**arguments)
             except Skip as skip:
                 cls._booted = skip
         if isinstance(cls._booted, Skip):
@@ -109,11 +110,15 @@ class Machine:
                                   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" + people)
         self.write("/etc/group", "root:x:0:\nnogroup:x:65534:\n" + groups)
 
-    def boot(self, binds):
+    def boot(self, binds, copies):
         command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
                    f"--directory={self.root}", f"--overlay=/usr:{self.stage}/usr:/usr",
-                   f"--machine=holdfast-{os.getpid()}-{id(self) % 10000}", "--boot"]
+                   f"--machine={self.name}", "--boot"]
         command += [f"--bind={outside}:{inside}" for outside, inside in binds.items()]
+        for path in copies:
+            os.makedirs(f"{self.directory}/copies{path}")
+            os.makedirs(f"{self.root}{path}")
+            command.append(f"--overlay={path}:{self.directory}/copies{path}:{path}")
         command += ["systemd.firstboot=off", "systemd.unit=multi-user.target"]
         command += [f"systemd.mask={unit}" for unit in MASKED]
         with open(self.log_path, "wb") as log:
@@ -125,7 +130,7 @@ class Machine:
             if self.nspawn.poll() is not None or time.monotonic() > deadline:
                 with open(self.log_path, errors="replace") as log:
                     told = log.read().strip().splitlines()
-                raise Skip(f"no container boots here: {told[-1] if told else state or 'no answer'}")
+                raise Skip(f"no container boots here: {told[0] if told else state or 'no answer'}")
             self.pid1 = self.pid1 or self.leader()
             state = self.run("systemctl", "is-system-running", check=False).strip() if self.pid1 else ""
             time.sleep(0.02)
@@ -155,6 +160,12 @@ class Machine:
                 self.nspawn.kill()
                 self.nspawn.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+        # What nspawn leaves behind where /run is no file system of its own.
+        for path in glob.glob(f"/run/systemd/nspawn/*/{self.name}"):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
 
     # Commands and files
 
