@@ -114,7 +114,7 @@ def _():
             terminal.wait_for("lines 1-|byte")
             terminal.send("q")
             equal(terminal.wait(), 0)
-            assert "key199" not in terminal.seen, terminal.seen
+            assert terminal.seen.count("key") < ENTRIES, terminal.seen
         _, seen = setting.paged("arenas")
         assert "ENTRIES" in seen, seen
 

@@ -35,10 +35,14 @@ def quit_well(terminal):
     gave_back(terminal)
 
 
-def gave_back(terminal, settings=None):
+def gave_back(terminal):
     equal((terminal.screen.alternate, terminal.screen.cursor_shown), (False, True), "alternate screen and cursor")
-    if settings:
-        equal(terminal.settings(), settings, "settings of the terminal")
+    equal(terminal.settings(), terminal.initial, "settings of the terminal")
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 class FakeDaemon:
@@ -118,7 +122,6 @@ def _():
         daemon.call("Apply", arena="cache", operations=[
             {"op": "put", "key": f"k{i}", "value": os.urandom(500).hex()} for i in range(2000)])
         with screen(daemon) as terminal, Load(daemon, "sessions"):
-            settings = terminal.settings()
             terminal.wait_for(r"Updates  [1-9][0-9,]*/s   Reads  0/s")
             shown = terminal.wait_for(r"cache +2,000 +\d+\.\d MiB  \[#*-+\] +\d+%")
             assert "sessions" in shown and "serving" in shown and "none yet" in shown, shown
@@ -129,7 +132,6 @@ def _():
             terminal.wait_for("Checkpoint none yet")
             terminal.send("x")  # means nothing
             quit_well(terminal)
-            gave_back(terminal, settings)
             assert "cache" not in terminal.screen.left, terminal.screen.left
 
 
@@ -156,11 +158,10 @@ def _():
     with Daemon() as daemon:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with screen(daemon) as terminal:
-                settings = terminal.settings()
                 terminal.wait_for("Updates")
                 terminal.process.send_signal(number)
                 equal(terminal.wait(), -number)
-                gave_back(terminal, settings)
+                gave_back(terminal)
         with screen(daemon) as terminal:
             terminal.wait_for("Updates")
             terminal.send("\x03")
@@ -174,6 +175,7 @@ def _():
         terminal.wait_for("Updates")
         terminal.process.send_signal(signal.SIGTSTP)
         terminal.wait_for(lambda t: not t.screen.alternate)
+        eventually(lambda: stopped(terminal.process.pid), "it is stopped")
         terminal.process.send_signal(signal.SIGCONT)
         terminal.wait_for(lambda t: t.screen.alternate and "Updates" in t.screen.text())
         quit_well(terminal)

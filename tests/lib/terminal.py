@@ -108,12 +108,13 @@ class Terminal:
         self.seen, self.rest, self.pending = "", "", b""
         self.screen = Screen(*size) if play else None
         self._set_size(size)
+        self.follower = follower  # kept, so that its settings can be looked at when the program is gone
+        self.initial = self.settings()
         variables = {**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(environment or {})}
         variables = {name: value for name, value in variables.items() if value is not None}
         self.process = subprocess.Popen(
             command, stdin=follower if stdin else subprocess.DEVNULL, stdout=follower, stderr=follower, env=variables,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0))
-        self.follower = follower  # kept, so that its settings can be looked at when the program is gone
 
     def __enter__(self):
         return self
