@@ -82,8 +82,7 @@ static int holdfast_make(LoadCommand command, unsigned operations, size_t value_
     static const char *const heads[] = {
         [LOAD_PUT] = "{\"method\":\"io.holdfast.Put\",\"parameters\":{\"arena\":\"a\",",
         [LOAD_GET] = "{\"method\":\"io.holdfast.Get\",\"parameters\":{\"arena\":\"a\",",
-        [LOAD_APPLY] = "{\"method\":\"io.holdfast.Apply\",\"parameters\":{\"arena\":\"a\","
-                       "\"operations\":[",
+        [LOAD_APPLY] = "{\"method\":\"io.holdfast.Apply\",\"parameters\":{\"arena\":\"a\",",
     };
     int r = template_init(ret, command == LOAD_APPLY ? operations : 1,
                           command == LOAD_GET ? 0 : value_bytes);
@@ -91,6 +90,8 @@ static int holdfast_make(LoadCommand command, unsigned operations, size_t value_
     if (r < 0)
         return r;
     append(ret, heads[command]);
+    if (command == LOAD_APPLY)
+        append(ret, "\"operations\":[");
     if (command != LOAD_APPLY)
         append_entry(ret, 0);
     for (unsigned i = 0; command == LOAD_APPLY && i < operations; i++) {
