@@ -5,6 +5,7 @@ HOLDFAST_KILLS: how many SIGKILLs. HOLDFAST_SEED: repeats the updates and the mo
 
 import os
 import random
+import shutil
 import sys
 import threading
 import time
@@ -96,6 +97,10 @@ def _():
           f"{sum(counter.acknowledged for counter in counters)} updates")
 
 
+def entries(pages):
+    return {entry["key"]: entry["value"] for page in pages for entry in page["entries"]}
+
+
 def adopted(m):
     """(how the state came back, arenas, those of them that were adopted), of the last start."""
     told = m.journal("MESSAGE_ID=d4b758b8d175fd6f207ab0463d5ada64", f"_SYSTEMD_UNIT={SERVICE}")[-1]
@@ -147,6 +152,30 @@ def _():
         raise AssertionError(f"only {all_taken} of {all_arenas} arenas were adopted")
     print(f"# {KILLS} kills: {whole} times all arenas adopted; {all_taken} of {all_arenas} arenas, the others rebuilt; "
           f"{updates} updates answered; seed {SEED}")
+
+
+@test("a daemon with another layout of arenas makes them anew, and so does the one that comes back")
+def _():
+    m = start("")
+    other = os.environ["HOLDFASTD_OTHER_LAYOUT"]
+    m.call("CreateArena", name="a")
+    for number in range(2000):
+        m.call("Put", arena="a", key=f"k{number % 500}", value={"n": number})
+    before = m.pages("List", arena="a")
+    m.call("TakeCheckpoint", label="layout")
+    m.call("Put", arena="a", key="after", value="the image")
+    m.run("cp", "/usr/bin/holdfastd", "/usr/bin/holdfastd.released")
+    for program in (other, f"{m.stage}/usr/bin/holdfastd.released"):
+        # As an upgrade does it: the running one keeps its file.
+        shutil.copy(program, f"{m.stage}/usr/bin/holdfastd.new")
+        m.run("mv", "/usr/bin/holdfastd.new", "/usr/bin/holdfastd")
+        m.systemctl("restart", SERVICE)
+        recovery, arenas, taken = adopted(m)
+        equal((arenas, taken), (1, 0), f"arenas, and those adopted ({recovery})")
+        equal(m.call("Get", arena="a", key="after")["value"], "the image", "what is only in the journal")
+        equal(entries(m.pages("List", arena="a")), {**entries(before), "after": "the image"}, "the entries")
+        m.systemctl("restart", SERVICE)
+        equal(adopted(m)[1:], (1, 1), "arenas, and those adopted by the same program")
 
 
 run()
