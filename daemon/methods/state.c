@@ -232,44 +232,66 @@ static int get_one(MethodCall *call, JsonWriter *writer, Bytes key, StoreOperati
     return r;
 }
 
+/* What stands against a reply with many entries, told. */
+static MethodResult get_many_failed(MethodCall *call, int r, const StoreOutcome *outcome,
+                                    const StoreOperation *operation)
+{
+    switch (r) {
+    case -EINVAL:
+        return error_invalid(call, "keys");
+    case -E2BIG:
+        return error_limit(call, "operations", OPERATIONS_MAX);
+    case -EMSGSIZE:
+        return error_limit(call, "message", REPLY_BYTES_MAX);
+    default:
+        return error_store(call, r, outcome, operation, false);
+    }
+}
+
+/* The entries of a list of keys, which call->parameters names. -EINVAL: one is not a string;
+ * -E2BIG: too many; -EMSGSIZE: too long a reply; or what get_one says. */
+static int get_all(MethodCall *call, JsonWriter *writer, size_t start, StoreOperation *operation,
+                   StoreOutcome *outcome)
+{
+    const EntryParameters *parameters = call->parameters;
+    JsonWalk walk = json_walk(parameters->list);
+    Bytes name, element;
+    size_t keys = 0;
+
+    while (json_next(&walk, &name, &element)) {
+        if (json_type_of(element) != SCAN_STRING)
+            return -EINVAL;
+        if (++keys > OPERATIONS_MAX)
+            return -E2BIG;
+        int r = get_one(call, writer, list_key(call, element), operation, outcome);
+        if (r != 0)
+            return r;
+        if (buffer_size(writer->out) - start > REPLY_BYTES_MAX)
+            return -EMSGSIZE;
+    }
+    call->methods->reads += keys;
+    return 0;
+}
+
 MethodResult method_get_many(MethodCall *call)
 {
     const EntryParameters *parameters = call->parameters;
-    Buffer *out = method_output(call), *scratch = call->ops->scratch(call->caller);
-    size_t start = buffer_size(out), keys = 0;
-    JsonWalk walk = json_walk(parameters->list);
+    Buffer *out = method_output(call);
+    size_t start = buffer_size(out);
     StoreOperation operation = {0};
     StoreOutcome outcome = {0};
-    JsonWriter writer;
-    Bytes name, element;
-    int r = 0;
 
-    if (!buffer_reserve(scratch, parameters->list.size))
+    /* What is unescaped is no longer than the text, so scratch never moves below. */
+    if (!buffer_reserve(call->ops->scratch(call->caller), parameters->list.size))
         return error_limit(call, "buffers", 0);
-    writer = method_reply(call);
+    JsonWriter writer = method_reply(call);
     json_name(&writer, "entries");
     json_begin_array(&writer);
-    while (r == 0 && json_next(&walk, &name, &element)) {
-        if (json_type_of(element) != SCAN_STRING)
-            r = -EINVAL;
-        else if (++keys > OPERATIONS_MAX)
-            r = -E2BIG;
-        else
-            r = get_one(call, &writer, list_key(call, element), &operation, &outcome);
-        if (r == 0 && buffer_size(out) - start > REPLY_BYTES_MAX)
-            r = -EMSGSIZE;
-    }
+    int r = get_all(call, &writer, start, &operation, &outcome);
     if (r != 0) {
         buffer_truncate(out, start);
-        if (r == -EINVAL)
-            return error_invalid(call, "keys");
-        if (r == -E2BIG)
-            return error_limit(call, "operations", OPERATIONS_MAX);
-        if (r == -EMSGSIZE)
-            return error_limit(call, "message", REPLY_BYTES_MAX);
-        return error_store(call, r, &outcome, &operation, false);
+        return get_many_failed(call, r, &outcome, &operation);
     }
-    call->methods->reads += keys;
     json_end_array(&writer);
     json_name(&writer, "revision");
     json_int(&writer, (int64_t)arena_revision(call->arena->arena));
