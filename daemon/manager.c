@@ -208,8 +208,10 @@ static void loop(Manager *manager)
         event_base_loop(manager->base, EVLOOP_ONCE);
         end_turn(manager);
     }
+    job_abandon(manager->job);
     deadline = clock_monotonic() + STOP_USEC;
-    while (server_busy(manager->server) && clock_monotonic() < deadline) {
+    while ((server_busy(manager->server) || job_ending(manager->job)) &&
+           clock_monotonic() < deadline) {
         const struct timeval soon = {.tv_usec = 20000};
 
         event_add(manager->again, &soon);

@@ -273,6 +273,36 @@ void job_forget(Job *job, JobWaiter *waiter)
         job_queue_forget(&job->queue, waiter);
 }
 
+static void job_abandon_request(JobRequest *request, const char *id, JobEvent event)
+{
+    Checkpoint told = {.state = CHECKPOINT_CANCELLED, .reason = "the daemon stops"};
+
+    strcpy(told.spec.id, id);
+    job_request_end(request, event, &told);
+}
+
+void job_abandon(Job *job)
+{
+    const Checkpoint *running = job_running(job);
+    JobRequest *request;
+
+    while ((request = job_queue_take(&job->queue)) != NULL) {
+        job_abandon_request(request, "", JOB_FAILED);
+        job_request_free(request);
+    }
+    if (job->request == NULL || job_ending(job))
+        return;
+    if (running != NULL)
+        job_abandon_request(job->request, running->spec.id, JOB_CANCELLED);
+    else
+        job_abandon_request(job->request, "", JOB_FAILED);
+}
+
+bool job_ending(const Job *job)
+{
+    return job->state == JOB_PUBLISHING || job->state == JOB_DISCARDING;
+}
+
 int job_cancel(Job *job, const char *id)
 {
     if (job_running(job) == NULL || strcmp(job->checkpoint->spec.id, id) != 0)

@@ -191,21 +191,40 @@ static const StoreArena *find_to_save(MethodCall *call, Bytes name, MethodResult
     return call->arena;
 }
 
-/* The arenas that the parameters name, checked; none named: none, which means all. 0, or a reply
- * was written. identities: room for all arenas that exist. */
-static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count,
-                       MethodResult *ret_result)
+/* The characters of a name in a list, unescaped into room where needed. Empty, which is no name,
+ * where it is not a string or longer than any name's text. */
+static Bytes read_name(Bytes element, Buffer *room)
+{
+    enum { ESCAPED = 6 }; /* \u0061 */
+
+    if (json_type_of(element) != SCAN_STRING ||
+        element.size > 2 + (size_t)ESCAPED * HOLDFAST_NAME_MAX)
+        return BYTES(NULL, 0);
+    Bytes inner = BYTES(element.data + 1, element.size - 2);
+    if (!memchr(inner.data, '\\', inner.size))
+        return inner;
+    buffer_truncate(room, 0);
+    if (!buffer_reserve(room, inner.size))
+        return BYTES(NULL, 0);
+    json_unescape(room, inner);
+    return BYTES(buffer_begin(room), buffer_size(room));
+}
+
+/* The arenas that a list names, checked. 0, or a reply was written. identities: room for all arenas
+ * that exist. */
+static int read_list(MethodCall *call, Buffer *room, Identity *identities, size_t *ret_count,
+                     MethodResult *ret_result)
 {
     const TakeParameters *parameters = call->parameters;
     JsonWalk walk = json_walk(parameters->arenas);
-    size_t count = 0, named = 0;
-    Bytes name, element;
+    size_t named = 0;
+    Bytes unused, element;
 
-    while (json_next(&walk, &name, &element)) {
+    while (json_next(&walk, &unused, &element)) {
         const StoreArena *arena;
-        Bytes inner = BYTES(element.data + 1, element.size - 2);
+        Bytes name = read_name(element, room);
 
-        if (json_type_of(element) != SCAN_STRING || !store_name_valid(inner)) {
+        if (!store_name_valid(name)) {
             *ret_result = error_invalid(call, "arenas");
             return -EINVAL;
         }
@@ -213,17 +232,31 @@ static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count
             *ret_result = error_limit(call, "arenas", NAMES_MAX);
             return -E2BIG;
         }
-        arena = find_to_save(call, inner, ret_result);
+        arena = find_to_save(call, name, ret_result);
         if (!arena)
             return -ENOENT;
-        add_identity(identities, &count, arena_identity(arena->arena));
+        add_identity(identities, ret_count, arena_identity(arena->arena));
     }
+    return 0;
+}
+
+/* The arenas that the parameters name, at least one; as read_list. */
+static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count,
+                       MethodResult *ret_result)
+{
+    Buffer *room = &call->methods->merged;
+
+    *ret_count = 0;
+    int r = read_list(call, room, identities, ret_count, ret_result);
+    buffer_truncate(room, 0);
+    room->failed = false;
+    if (r < 0)
+        return r;
     call->arena = NULL;
-    if (count == 0) {
+    if (*ret_count == 0) {
         *ret_result = error_invalid(call, "arenas");
         return -EINVAL;
     }
-    *ret_count = count;
     return 0;
 }
 

@@ -199,7 +199,7 @@ def _():
 
 @test("an Apply that changes more pages than the ring has gets through, exact, and reads are served meanwhile")
 def _():
-    with Daemon(options=QUIET + ["Checkpoint.CaptureBytesMax=1M", "Checkpoint.WriteBytesPerSecMax=40M"]) as daemon, \
+    with Daemon(options=QUIET + ["Checkpoint.CaptureBytesMax=1M", "Checkpoint.WriteBytesPerSecMax=16M"]) as daemon, \
             daemon.client() as client, daemon.client() as reader:
         fill(client, 66000, 600)
         client.send("TakeCheckpoint")
@@ -246,6 +246,39 @@ def _():
             raise AssertionError(f"the slowest update took {updates.slowest} s")
         no_temporary_file(daemon)
         client.call("TakeCheckpoint", arenas=["a"])
+
+
+@test("those who wait for checkpoints hear of it when the daemon stops")
+def _():
+    with Daemon(options=QUIET + ["Checkpoint.AtStop=no", "Checkpoint.WriteBytesPerSecMax=1M"]) as daemon, \
+            daemon.client() as client, daemon.client() as other:
+        fill(client)
+        client.send("TakeCheckpoint")
+        os.kill(wait_running(daemon), signal.SIGSTOP)
+        identity = running(daemon.client())["id"]
+        other.send("TakeCheckpoint", {"label": "next"})
+        eventually(lambda: daemon.client().call("GetStatus"), "the other request is read")
+        daemon.signal(signal.SIGTERM)
+        with expect_error("CheckpointCancelled") as caught:
+            client.receive()
+        equal(caught.parameters["id"], identity)
+        with expect_error("CheckpointFailed") as caught:
+            other.receive()
+        equal(caught.parameters, {"reason": "the daemon stops"})
+        equal(daemon.wait(), 0)
+
+
+@test("names of arenas may be written with escapes")
+def _():
+    with Daemon(options=QUIET) as daemon, daemon.client() as client:
+        client.call("CreateArena", name="a")
+        client.send_bytes(b'{"method":"io.holdfast.TakeCheckpoint","parameters":{"arenas":["\\u0061"],"label":"\\u0062"}}\0')
+        checkpoint = client.receive()["checkpoint"]
+        equal((checkpoint["arenas"], checkpoint["label"]), (["a"], "b"))
+        for name in (b'\\u0062', b'\\"', b'\\u0061' * 65):
+            client.send_bytes(b'{"method":"io.holdfast.TakeCheckpoint","parameters":{"arenas":["' + name + b'"]}}\0')
+            with expect_error("NoSuchArena" if name == b'\\u0062' else "InvalidParameter"):
+                client.receive()
 
 
 @test("a checkpoint can be cancelled while updates wait for it; its waiters hear of it")
