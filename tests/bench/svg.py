@@ -58,7 +58,7 @@ class Axis:
         else:
             low = min(low, 0)
             self.step = self._round_step((high - low or 1) / 6)
-            self.low, self.high = low, math.ceil(max(high, low + self.step) / self.step) * self.step
+            self.low, self.high = math.floor(low / self.step) * self.step, math.ceil(max(high, low + self.step) / self.step) * self.step
 
     @staticmethod
     def _round_step(least):

@@ -73,6 +73,7 @@ def _():
     axis = Axis([3, 47], False, 0, 100)
     equal(axis.ticks(), [0, 10, 20, 30, 40, 50])
     equal((axis.at(0), axis.at(50)), (0, 100))
+    equal(Axis([-1.4977, 3.1], False, 0, 100).ticks(), [-2, -1, 0, 1, 2, 3, 4])
     axis = Axis([0.3, 190], True, 100, 0)
     equal(axis.ticks(), [0.1, 1, 10, 100, 1000])
     equal((round(axis.at(0.1)), round(axis.at(10)), round(axis.at(1000))), (100, 50, 0))
