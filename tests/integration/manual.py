@@ -59,6 +59,15 @@ def _():
         assert "NAME" in done.stdout and "SEE ALSO" in done.stdout, done.stdout
 
 
+@test("no mark of the source is left in what is read")
+def _():
+    need("mandoc")
+    for page in PAGES:
+        left = [line for line in rendered(page).splitlines()
+                if re.search(r"\w_(?!\w)|(?<![\w$])_\w|\*\w+\*|\*--", line) and "map_*" not in line]
+        equal(left, [], f"lines of {page}")
+
+
 @test("every option of --help is in the program's page, and every option of the page in --help")
 def _():
     need("mandoc")
