@@ -9,26 +9,29 @@ import subprocess
 from daemon import Skip, equal, run, test
 
 SOURCE = os.path.join(os.environ["HOLDFAST_SOURCE"], "client", "go")
+PROGRAMS = os.path.join(os.environ["HOLDFAST_SOURCE"], "tests", "go")
 BUILD = os.environ["HOLDFAST_BUILD"]
 
 
-def go(*arguments):
+def go(*arguments, directory=SOURCE):
     """Runs the tool so that it writes to the build directory alone and asks no network."""
     tool = shutil.which("go")
     if not tool:
         raise Skip("needs go (Debian's golang-go)")
     environment = {**os.environ, "GOCACHE": os.path.join(BUILD, "go-cache"), "GOPATH": os.path.join(BUILD, "go-path"),
-                   "GOPROXY": "off", "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "GOENV": "off"}
-    return subprocess.run(["nice", tool, *arguments], cwd=SOURCE, env=environment, capture_output=True, text=True,
+                   "GOPROXY": "off", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "GOENV": "off"}
+    return subprocess.run(["nice", tool, *arguments], cwd=directory, env=environment, capture_output=True, text=True,
                           check=False)
 
 
 @test("go vet and gofmt have nothing to say")
 def _():
-    result = go("vet", "./...")
-    equal(result.returncode, 0, f"go vet, which says {result.stderr}:\nits status")
-    if shutil.which("gofmt"):
-        equal(subprocess.run(["gofmt", "-l", SOURCE], capture_output=True, text=True, check=True).stdout, "", "gofmt's list")
+    for directory in (SOURCE, PROGRAMS):
+        result = go("vet", "./...", directory=directory)
+        equal(result.returncode, 0, f"go vet, which says {result.stderr}:\nits status")
+        if shutil.which("gofmt"):
+            equal(subprocess.run(["gofmt", "-l", directory], capture_output=True, text=True, check=True).stdout, "",
+                  "gofmt's list")
 
 
 @test("the tests of the Go client pass under the race detector")
