@@ -75,7 +75,7 @@ def dpkg(m, *arguments):
 def _():
     directory = build()
     names = sorted(os.path.basename(path).split("_")[0] for path in glob.glob(f"{directory}/*.deb"))
-    equal(names, ["holdfast", "libholdfast-dev", "libholdfast0"], "the packages")
+    equal(names, ["holdfast", "libholdfast-dev", "libholdfast0", "python3-holdfast"], "the packages")
     if not shutil.which("lintian"):
         raise Skip("lintian is not installed")
     done = subprocess.run(["lintian", "--allow-root", "--fail-on=error", *glob.glob(f"{directory}/*.changes")],
