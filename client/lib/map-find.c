@@ -11,6 +11,7 @@
 #include "map.h"
 
 #define CHAIN_BUCKETS ((HOLDFAST_CHAIN_MAX + HOLDFAST_BUCKET_SLOTS - 1) / HOLDFAST_BUCKET_SLOTS)
+#define GO_ON (-1) /* along the chain */
 #define SLOT_OFFSET_MASK ((UINT64_C(1) << HOLDFAST_SLOT_TAG_SHIFT) - 1)
 
 uint64_t hf_map_hash(const HoldfastMap *map, const char *key, size_t key_length)
@@ -51,6 +52,9 @@ int hf_map_entry(const HoldfastMap *map, uint64_t slot_at, uint64_t slot, HfMapP
 
     if (hf_unlikely(!hf_map_holds(map, entry, sizeof(HoldfastEntry))))
         return HF_MAP_OUTSIDE;
+    /* An entry has a few cache lines, which need not come one after the other. */
+    __builtin_prefetch(map->base + entry + 64);
+    __builtin_prefetch(map->base + entry + 128);
     /* Acquire: what is loaded of the entry from here on is not older than this. */
     uint64_t revision = hf_map_u64_acquire(map, entry);
     uint64_t sizes = hf_map_u64(map, entry + offsetof(HoldfastEntry, value_bytes));
@@ -73,24 +77,32 @@ int hf_map_entry(const HoldfastMap *map, uint64_t slot_at, uint64_t slot, HfMapP
     return HF_MAP_FOUND;
 }
 
-/* Slots are filled from the front on: an empty one is the chain's end. */
+/* All slots are compared before one is looked at, without a branch that depends on which it will
+ * be: a processor that has guessed the branches right goes on to the next read while the memory of
+ * this one is still on its way, and that is most of what a read takes. */
 static int find_in_bucket(const HoldfastMap *map, uint64_t bucket, uint64_t tag, const char *key,
                           size_t key_length, HfMapPlace *ret)
 {
+    uint64_t slots[HOLDFAST_BUCKET_SLOTS];
+    unsigned hits = 0;
+
     for (unsigned i = 0; i < HOLDFAST_BUCKET_SLOTS; i++) {
-        uint64_t slot_at = bucket + i * sizeof(uint64_t);
-        uint64_t slot = hf_map_u64(map, slot_at);
-        if (slot == 0)
-            return HF_MAP_ABSENT;
-        if (slot >> HOLDFAST_SLOT_TAG_SHIFT != tag)
-            continue;
-        int r = hf_map_entry(map, slot_at, slot, ret);
-        if (r != HF_MAP_FOUND)
+        slots[i] = hf_map_u64(map, bucket + i * sizeof(uint64_t));
+        hits |= (unsigned)(slots[i] >> HOLDFAST_SLOT_TAG_SHIFT == tag) << i;
+    }
+    for (; hits != 0; hits &= hits - 1) {
+        unsigned i = (unsigned)__builtin_ctz(hits);
+        if (hf_unlikely(slots[i] == 0))
+            break;
+        int r = hf_map_entry(map, bucket + i * sizeof(uint64_t), slots[i], ret);
+        if (hf_unlikely(r != HF_MAP_FOUND))
             return r;
-        if (ret->key_bytes == key_length && memcmp(hf_map_key(map, ret), key, key_length) == 0)
+        if (hf_likely(ret->key_bytes == key_length &&
+                      memcmp(hf_map_key(map, ret), key, key_length) == 0))
             return HF_MAP_FOUND;
     }
-    return -1; /* go on */
+    /* Slots are filled from the front on: an empty one is the chain's end. */
+    return slots[HOLDFAST_BUCKET_SLOTS - 1] == 0 ? HF_MAP_ABSENT : GO_ON;
 }
 
 int hf_map_find(const HoldfastMap *map, uint64_t hash, const char *key, size_t key_length,
@@ -105,7 +117,7 @@ int hf_map_find(const HoldfastMap *map, uint64_t hash, const char *key, size_t k
         return HF_MAP_OUTSIDE;
     for (unsigned links = 0; links < CHAIN_BUCKETS; links++) {
         int r = find_in_bucket(map, offset, tag, key, key_length, ret);
-        if (r >= 0)
+        if (hf_likely(r != GO_ON))
             return r;
         offset = hf_map_u64(map, offset + offsetof(HoldfastBucket, next));
         if (offset == 0)
