@@ -373,10 +373,8 @@ static void release_message(HoldfastConnection *connection)
  */
 static int find_message(HoldfastConnection *connection)
 {
-    char *from = connection->in + connection->in_scanned;
-    char *nul = connection->in_end > connection->in_scanned
-                    ? memchr(from, '\0', connection->in_end - connection->in_scanned)
-                    : NULL;
+    size_t unseen = connection->in_end - connection->in_scanned;
+    char *nul = unseen > 0 ? memchr(connection->in + connection->in_scanned, '\0', unseen) : NULL;
 
     if (nul != NULL) {
         connection->message_end = connection->in_scanned = (size_t)(nul - connection->in) + 1;

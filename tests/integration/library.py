@@ -34,11 +34,13 @@ def _():
     equal(re.findall(r"SONAME.*\[(.*)\]", output("readelf", "-d", LIBRARY)), ["libholdfast.so.0"])
 
 
-@test("the header stands alone, in C and in C++")
+@test("the headers that are installed stand alone, in C and in C++")
 def _():
-    for language in (["-x", "c", "-std=c99"], ["-x", "c++", "-std=c++11"]):
-        output("cc", *language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-pedantic",
-               f"-I{os.path.join(ROOT, 'include')}", "-", input="#include <holdfast.h>\n")
+    for header, languages in (("holdfast.h", (["c", "-std=c99"], ["c++", "-std=c++11"])),
+                              ("holdfast/layout.h", (["c", "-std=c11"], ["c", "-std=gnu17"]))):
+        for language, standard in languages:
+            output("cc", "-x", language, standard, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-pedantic",
+                   f"-I{os.path.join(ROOT, 'include')}", "-", input=f"#include <{header}>\n")
 
 
 @test("the library includes its own headers, the public ones and the system's")
