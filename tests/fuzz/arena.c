@@ -27,6 +27,16 @@ typedef struct Fuzz {
     uint64_t revision;
 } Fuzz;
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool holds, const char *what, int r)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "%s: %d\n", what, r);
+    abort();
+}
+
 /* As if it were of another layout: what comes out is whole. */
 static void convert(const Fuzz *fuzz, int fd)
 {
@@ -41,16 +51,6 @@ static void convert(const Fuzz *fuzz, int fd)
         return;
     must(arena_check(arena, &report) == 0, "what was converted is damaged", 0);
     arena_free(arena);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool holds, const char *what, int r)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "%s: %d\n", what, r);
-    abort();
 }
 
 /* --- the valid one */
