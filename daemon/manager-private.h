@@ -79,6 +79,7 @@ typedef struct Manager {
 
     bool turn_started;    /* store_turn was called in this turn */
     bool resume;          /* parked calls are to be tried again */
+    gid_t create_gid;     /* who may create arenas */
     uint64_t failed_told; /* replies up to this revision were turned into NotDurable */
 
     /* triggers.c */

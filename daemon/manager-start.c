@@ -231,7 +231,7 @@ static int new_services(Manager *manager)
         .caller = &dispatch_caller,
         .host = &manager->methods_host,
         .status = &manager->status,
-        .create_gid = reload_create_group(config),
+        .create_gid = manager->create_gid = reload_create_group(config),
         .arena_bytes_max = config->arena_bytes_max,
         .descriptors_max = SERVER_DESCRIPTORS_UNREAD_MAX,
     };

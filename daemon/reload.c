@@ -66,6 +66,11 @@ static int read_sources(const ManagerOptions *options, Config *config, ConfigErr
     return r < 0 ? r : config_check(config, error);
 }
 
+static bool text_equal(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
 int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size,
                int *ret_line, char *reason, size_t reason_size)
 {
@@ -75,6 +80,7 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
     ServerLimits limits;
     JobOptions job;
     Config fresh;
+    bool renamed;
     int r;
 
     config_init(&fresh);
@@ -88,16 +94,19 @@ int reload_run(void *context, const char **ignored, size_t count, char *file, si
                   error.reason);
         return r;
     }
+    /* Looking a group up may ask a directory server: not in the loop where nothing was renamed. */
+    renamed = !text_equal(manager->config->create_group, fresh.create_group);
     config_apply(manager->config, &fresh, ignored, count);
     config_deinit(&fresh);
+    if (renamed)
+        manager->create_gid = reload_create_group(manager->config);
     limits = reload_server_limits(manager->config);
     job = reload_job_options(manager->config);
     server_set_limits(manager->server, &limits);
     job_set_options(manager->job, &job);
     store_set_limits(manager->store, manager->config->arenas_max,
                      reload_memory_max(manager->config));
-    methods_set_limits(manager->methods, reload_create_group(manager->config),
-                       manager->config->arena_bytes_max);
+    methods_set_limits(manager->methods, manager->create_gid, manager->config->arena_bytes_max);
     journal_set_policy(manager->journal, (JournalPolicy)manager->config->sync,
                        manager->config->sync_interval_usec, manager->config->segment_bytes_max);
     if (manager->config->interval_usec != interval)

@@ -394,6 +394,23 @@ def open_daemon(group):
     return daemon
 
 
+@test("a reload that names another group changes who may create arenas, and one that does not changes nothing")
+def _():
+    need_root()
+    games, other = 60, 61235
+    daemon = Daemon(options=QUIET + ["Server.SocketMode=0666"], config="[Arenas]\nCreateGroup=games\n")
+    os.chmod(daemon.directory, 0o755)
+
+    def creates(name):
+        return as_user(daemon, other, games, [], [("CreateArena", {"name": name})])[0]
+    equal(creates("a"), None)
+    daemon.call("Reload")
+    equal(creates("b"), None)
+    daemon.configure("[Arenas]\nCreateGroup=root\n")
+    daemon.call("Reload")
+    equal(creates("c"), "PermissionDenied")
+
+
 @test("another user has the rights that owner, group and mode give, and no more")
 def _():
     need_root()
