@@ -1,9 +1,9 @@
 """Hostile clients: while each of them does its worst, the daemon's memory stays bounded, a well-behaved client is served
 as before, and when they are gone so are their descriptors.
 
-The aim for the well-behaved client is a p99 under twice what it was alone. The measured ones are printed; what is asserted
-is ten times, or 20 ms where that is more: the attackers take processor time from everybody, on a machine of two cores
-most of it, and others' tests may run beside. Of a sanitized daemon no times are asserted."""
+The aim for the well-behaved client is a p99 under twice what it was alone. The attackers have a processor of their own
+where there are two, so that what is measured is what the daemon lets them do. The p99s are printed; what is asserted is
+ten times, or 20 ms where that is more: others' tests may run beside. Of a sanitized daemon no times are asserted."""
 
 import collections
 import contextlib
@@ -31,6 +31,8 @@ OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.Sync=nev
 SANITIZED = os.environ.get("HOLDFAST_SANITIZED", "none") != "none"
 SLACK = 700 * MIB if SANITIZED else 0
 CONTEXT = multiprocessing.get_context("fork")
+PROCESSORS = sorted(os.sched_getaffinity(0))
+ATTACKERS, OTHERS = {PROCESSORS[0]}, {PROCESSORS[-1]}
 
 
 def encoded(method, parameters=None):
@@ -41,6 +43,7 @@ def behave(path, stop, results):
     """A well-behaved client: one small call after the other. Sends back how long each took, in seconds. It is another
     user's where that can be: what one user's buffers may take is used up by the attackers."""
     took = []
+    os.sched_setaffinity(0, OTHERS)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(OTHER_USER)
@@ -122,6 +125,8 @@ def settled_sockets(daemon):
 @contextlib.contextmanager
 def served(options=()):
     with Daemon(options=OPTIONS + list(options)) as daemon, daemon.client() as client:
+        for thread in os.listdir(f"/proc/{daemon.pid}/task"):
+            os.sched_setaffinity(int(thread), OTHERS)
         os.chmod(daemon.directory, 0o755)
         client.call("CreateArena", name="a", maxBytes=256 * MIB, mode=0o666)
         client.call("Put", arena="a", key="large", value="x" * (8 * MIB - 2))
@@ -297,4 +302,5 @@ def _():
                 equal(client.call("GetStatus")["status"]["state"], "serving")
 
 
+os.sched_setaffinity(0, ATTACKERS)
 run()
