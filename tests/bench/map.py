@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Reads of single entries from shared memory: holdfast_map_get beside LMDB's mdb_get in a read transaction of its own, and
-a Redis GET of one client over a Unix socket; with the daemon updating at full speed beside it; by two processes at once.
+a Redis GET of one client over a Unix socket; with the daemon updating at full speed beside it; by two processes at once;
+by the Go client.
 
     tests/bench/map.py [BUILD] [--entries=1000000] [--seconds=3] [--rounds=5]
 
@@ -22,7 +23,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 
 # What is compared: name, with whom, what must come out of it.
 WANTED = (("holdfast", "lmdb", 2.0), ("holdfast", "redis", 50.0), ("holdfast, updated meanwhile", "holdfast", 0.5),
-          ("holdfast, two processes", "holdfast", 1.8))
+          ("holdfast, two processes", "holdfast", 1.8), ("holdfast, from Go", "holdfast", 0.6))
 
 
 class Peers:
@@ -30,6 +31,7 @@ class Peers:
 
     def __init__(self, build, entries, directory):
         self.program = os.path.join(build, "tests/bench/bench-map")
+        self.go = os.path.join(build, "tests/go/go-map")  # reads holdfast's, with the same arguments
         self.entries = entries
         self.processes = []
         self.places = {"holdfast": os.path.join(directory, "holdfast.sock")}
@@ -55,8 +57,8 @@ class Peers:
                 raise RuntimeError(f"{command[0]} does not start")
             time.sleep(0.01)
 
-    def begin(self, verb, peer, seconds):
-        return subprocess.Popen([self.program, verb, peer, self.places[peer], str(self.entries), str(seconds)],
+    def begin(self, verb, peer, seconds, program=None):
+        return subprocess.Popen([program or self.program, verb, peer, self.places[peer], str(self.entries), str(seconds)],
                                 stdout=subprocess.PIPE, text=True)
 
     @staticmethod
@@ -89,6 +91,9 @@ def measure(peers, seconds, rounds):
     for _ in range(rounds):
         for peer in peers.places:
             numbers.setdefault(peer, []).append(peers.read(peer, seconds))
+        if os.path.exists(peers.go):
+            reads = peers.end(peers.begin("read", "holdfast", seconds, peers.go))
+            numbers.setdefault("holdfast, from Go", []).append(reads)
         reads, updates = peers.read_updated("holdfast", seconds)
         numbers.setdefault("holdfast, updated meanwhile", []).append(reads)
         numbers.setdefault("updates meanwhile", []).append(updates)
@@ -123,8 +128,8 @@ def main():
     for name, values in numbers.items():
         print(f"{name:28} {statistics.median(values):12,.0f} a second   ({min(values):,.0f} to {max(values):,.0f})")
     for name, other, wanted in WANTED:
-        if other not in numbers:
-            print(f"{name} to {other}: {other} is not there")
+        if name not in numbers or other not in numbers:
+            print(f"{name} to {other}: one of them is not there")
             continue
         ratio = statistics.median(a / b for a, b in zip(numbers[name], numbers[other]))
         print(f"{name} to {other}: {ratio:.2f}, wanted {wanted}{'' if ratio >= wanted else '  <-- MISSED'}")
