@@ -64,11 +64,13 @@ def next_call(dice, number, serial):
 
 
 def write(socket_path, number, dice, serial, results):
-    """A writer: updates until the daemon is gone. Sends back [(method, parameters, reply or error)] and, as
-    [(method, parameters)], what was sent and not answered."""
+    """A writer: updates until the daemon is gone. Sends back when it is served, and then [(method, parameters, reply or
+    error)] and, as [(method, parameters)], what was sent and not answered."""
     answered, sent = [], []
     try:
         with Client(socket_path) as client:
+            client.call("GetStatus")
+            results.send("served")
             while True:
                 sent = [next_call(dice, number, serial + i) for i in range(dice.randrange(1, PIPELINE + 1))]
                 serial += len(sent)
@@ -99,6 +101,10 @@ class Writers:
             theirs.close()
             self.ends.append(end)
             self.processes.append(process)
+        # A connection that still waits in the backlog would outlive this daemon and be served by the next one.
+        for end in self.ends:
+            if end.recv() != "served":
+                raise AssertionError("a writer was not served")
 
     def finish(self):
         """When the daemon is gone: of each [what was answered], [what was not], and its next serial."""
