@@ -40,6 +40,7 @@ typedef struct Peer {
     size_t (*read)(Bench *bench, const char *key, char *value);
     /* Updates BATCH entries at random. */
     void (*write)(Bench *bench);
+    void (*close)(Bench *bench);
 } Peer;
 
 struct Bench {
@@ -124,6 +125,12 @@ static void holdfast_open(Bench *bench)
     must(r == 0 || r == -ESTALE, "map", r);
 }
 
+static void holdfast_close(Bench *bench)
+{
+    holdfast_map_close(bench->map);
+    holdfast_disconnect(bench->connection);
+}
+
 static void holdfast_fill(Bench *bench)
 {
     static HoldfastOperation operations[BATCH];
@@ -199,6 +206,12 @@ static void lmdb_open(Bench *bench)
     mdb_txn_reset(bench->txn);
 }
 
+static void lmdb_close(Bench *bench)
+{
+    mdb_txn_abort(bench->txn);
+    mdb_env_close(bench->env);
+}
+
 static void lmdb_put(Bench *bench, MDB_txn *txn, uint64_t number)
 {
     char key[KEY_BYTES], value[VALUE_BYTES];
@@ -250,6 +263,11 @@ static void redis_open(Bench *bench)
     bench->redis = redisConnectUnix(bench->place);
     if (bench->redis == NULL || bench->redis->err != 0)
         fail("redis", 0, bench->redis != NULL ? bench->redis->errstr : "");
+}
+
+static void redis_close(Bench *bench)
+{
+    redisFree(bench->redis);
 }
 
 static void redis_append(Bench *bench, uint64_t number)
@@ -307,12 +325,12 @@ static void redis_write(Bench *bench)
 #endif
 
 static const Peer peers[] = {
-    {"holdfast", holdfast_open, holdfast_fill, holdfast_read, holdfast_write},
+    {"holdfast", holdfast_open, holdfast_fill, holdfast_read, holdfast_write, holdfast_close},
 #ifdef HAVE_LMDB
-    {"lmdb", lmdb_open, lmdb_fill, lmdb_read, lmdb_write},
+    {"lmdb", lmdb_open, lmdb_fill, lmdb_read, lmdb_write, lmdb_close},
 #endif
 #ifdef HAVE_HIREDIS
-    {"redis", redis_open, redis_fill, redis_read, redis_write},
+    {"redis", redis_open, redis_fill, redis_read, redis_write, redis_close},
 #endif
 };
 
@@ -389,8 +407,7 @@ int main(int argc, char **argv)
         must(bench.entries > 0, "no entries", 0);
         bench.peer->open(&bench);
         verbs[i].run(&bench);
-        holdfast_map_close(bench.map);
-        holdfast_disconnect(bench.connection);
+        bench.peer->close(&bench);
         return 0;
     }
     fprintf(stderr, "usage: bench-map fill|read|write PEER PLACE ENTRIES [SECONDS]; peers:");
