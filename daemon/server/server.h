@@ -20,7 +20,7 @@ struct event_base;
 typedef struct Server Server;
 typedef struct Connection Connection;
 
-#define SERVER_READ_BYTES (256 * KIB)
+#define SERVER_READ_BYTES (64 * KIB)
 #define SERVER_CALLS_A_TURN 128
 /* Unsent output above which a connection is not read and its calls wait. */
 #define SERVER_OUTPUT_BYTES_MAX (1 * MIB)
