@@ -303,6 +303,18 @@ static int control_write_sealed(Control *control, unsigned index, int directory_
     return 0;
 }
 
+/* The last batch that counts is this half, sealed: whoever wrote it out was stopped before it could
+ * say that the half is empty. */
+static bool control_counted(Control *control, unsigned index)
+{
+    const ControlPosition *position = control_position(control);
+    BatchHeader batch;
+
+    memcpy(&batch, control_half(control, index), sizeof(batch));
+    return position->chain != 0 && batch.checksum == position->chain &&
+           batch.offset == position->last && batch.bytes == control->header->half[index].used;
+}
+
 static int control_write_filling(Control *control, unsigned index, int directory_fd)
 {
     ControlPosition position = *control_position(control);
@@ -314,6 +326,8 @@ static int control_write_filling(Control *control, unsigned index, int directory
         .mark = position.durable,
     };
 
+    if (control_counted(control, index))
+        return 0;
     /* A segment that was changed to and not written in yet begins with the place it follows. */
     if (position.written.offset == SEGMENT_BATCHES_OFFSET) {
         fields.flags = BATCH_FIRST;

@@ -132,6 +132,21 @@ Test(control, the_batch_under_way_comes_before_the_one_that_gathers)
     expect_adopted(test, 7);
 }
 
+Test(control, whoever_writes_out_may_be_stopped_before_it_says_that_a_half_is_empty)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
+
+    test_journal_open(test);
+    cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
+    const Lineage *lineage = &test->control->header->lineage;
+    cr_assert(eq(int, control_write_out(test->control, test->directory->fd, lineage), 0));
+    for (unsigned i = 0; i < 2; i++)
+        if (test->control->header->half[i].used > sizeof(BatchHeader))
+            control_set_state(test->control, i, CONTROL_FILLING);
+    cr_assert(control_pending(test->control));
+    expect_adopted(test, 3);
+}
+
 Test(control, a_record_that_was_not_finished_is_not_there)
 {
     _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
