@@ -11,6 +11,7 @@
 #include "store/adoption.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -88,12 +89,11 @@ static bool in_table(const Control *control, const Identity *identity)
     return false;
 }
 
-/* NULL: nothing serves for it, nor is it known to be dropped. */
-static StoredArena *find_stored(const Adoption *adoption, const Identity *identity)
+/* NULL: nothing was taken for it. */
+static StoredArena *find_taken(const Adoption *adoption, const Identity *identity)
 {
     for (size_t i = 0; i < adoption->count; i++)
-        if ((adoption->arenas[i].arena || adoption->arenas[i].dropped) &&
-            identity_equal(&adoption->arenas[i].identity, identity))
+        if (adoption->arenas[i].arena && identity_equal(&adoption->arenas[i].identity, identity))
             return &adoption->arenas[i];
     return NULL;
 }
@@ -157,7 +157,7 @@ static const char *take_one(Adoption *adoption, StoredArena *stored, const Arena
         stored->dropped = true;
         return "it was dropped";
     }
-    if (find_stored(adoption, &stored->identity))
+    if (find_taken(adoption, &stored->identity))
         return "it was handed over twice";
     if (!control->header->arenas_lost && !in_table(control, &stored->identity))
         return "nothing is known of it";
@@ -203,6 +203,9 @@ int adoption_take(Adoption *adoption, Run *run)
     return 0;
 }
 
+/* A row whose memory says dropped is no proof that the arena is: a start that made it anew gives up
+ * its old memory so, too, and may have ended before the new one was in the store. The journal
+ * knows. */
 bool adoption_complete(const Adoption *adoption)
 {
     const Control *control = adoption->control;
@@ -211,7 +214,7 @@ bool adoption_complete(const Adoption *adoption)
     if (control->header->condemned || control->header->arenas_lost)
         return false;
     for (uint32_t i = 0; i < control->header->arenas; i++)
-        if (control_arena(control, i, &identity) && !find_stored(adoption, &identity))
+        if (control_arena(control, i, &identity) && !find_taken(adoption, &identity))
             return false;
     return true;
 }
@@ -263,13 +266,31 @@ size_t adoption_in_place(const Adoption *adoption)
     return count;
 }
 
+static bool same_memory(int a, int b)
+{
+    struct stat one, other;
+
+    return fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
+/* This descriptor's memory serves on, be it by another descriptor that was handed over, too. */
+static bool serves(const Adoption *adoption, const StoredArena *stored)
+{
+    for (size_t i = 0; i < adoption->count; i++)
+        if (adoption->arenas[i].in_place &&
+            (&adoption->arenas[i] == stored || same_memory(adoption->arenas[i].fd, stored->fd)))
+            return true;
+    return false;
+}
+
 void adoption_discard(Adoption *adoption, const ArenaContext *context)
 {
     for (size_t i = 0; i < adoption->count; i++) {
         StoredArena *stored = &adoption->arenas[i];
         ArenaPeek peek;
 
-        if (stored->in_place)
+        if (serves(adoption, stored))
             continue;
         if (stored->ours || !check_stored(stored, &peek))
             arena_discard(context, TAKE_FD(stored->fd));

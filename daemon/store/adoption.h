@@ -20,7 +20,7 @@ typedef struct StoredArena {
     Identity identity; /* as it is called in the store */
     int fd;
     bool ours;      /* it can be trusted to be nobody else's, and it is what it is called */
-    bool dropped;   /* its header says so */
+    bool dropped;   /* its header says so: not taken, and not told */
     Arena *arena;   /* taken over, until adoption_insert */
     bool converted; /* arena is a copy: the memory is of another layout version */
     bool in_place;  /* its memory serves on */

@@ -16,8 +16,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, equal, eventually, expect_error, message, need_root, run, test  # noqa: E402
 from faults import Fault  # noqa: E402
-from keeper import (ARENA_CHANGES, ARENA_GENERATION, CONTROL, CONTROL_ADOPTIONS, CONTROL_CONDEMNED,  # noqa: E402
-                    CONTROL_LINEAGE, KeptDaemon, get_number, set_number)
+from keeper import (ARENA_CHANGES, ARENA_DROPPED, ARENA_GENERATION, ARENA_STATE, CONTROL, CONTROL_ADOPTIONS,  # noqa: E402
+                    CONTROL_CONDEMNED, CONTROL_LINEAGE, KeptDaemon, get_number, set_number)
 
 QUIET = ["Checkpoint.IntervalSec=0"]
 JUMP = 1 << 32
@@ -304,6 +304,32 @@ def _():
     refused(empty, "it holds no arena")
     refused(rubbish, "its header makes no sense")
     refused(missing, "(2 adopted)")
+
+
+@test("memory that was given up by a start that did not get further does not make an arena dropped")
+def _():
+    def given_up(daemon):
+        set_number(daemon.keeper.arenas()["b"], ARENA_STATE, ARENA_DROPPED)
+
+    refused(given_up, "(2 adopted)")
+
+
+@test("memory that is handed over twice serves on, and is not given up for the second descriptor")
+def _():
+    daemon = filled()
+    before = state(daemon)
+    daemon.kill()
+    name, fd = next(kept for kept in daemon.keeper.stored if kept[1] == daemon.keeper.arenas()["b"])
+    # Another description of the same memory: the service manager tells descriptors apart by that.
+    daemon.keeper.stored.append((name, os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)))
+    daemon.start()
+    expect(daemon, before, adopted=3)
+    eventually(lambda: len(daemon.keeper.names()) == 4, "it is kept once")
+    before = state(daemon)
+    daemon.kill()
+    daemon.start()
+    expect(daemon, before, adopted=3)
+    daemon.stop()
 
 
 @test("damage within an adopted arena closes that arena alone, and the next start makes it anew")

@@ -26,7 +26,8 @@ FDS_MAX = 16
 # Places in the control memfd's header (daemon/journal/control.h).
 CONTROL_LINEAGE, CONTROL_ADOPTIONS, CONTROL_CLEAN, CONTROL_CONDEMNED = 24, 40, 44, 48
 # And in an arena's (include/holdfast/layout.h).
-ARENA_VERSION, ARENA_GENERATION, ARENA_NAME, ARENA_CHANGES = 8, 64, 88, 256
+ARENA_VERSION, ARENA_STATE, ARENA_GENERATION, ARENA_NAME, ARENA_CHANGES = 8, 12, 64, 88, 256
+ARENA_DROPPED = 2
 # In the layout for tests these two lie elsewhere.
 TEST_LAYOUT, TEST_ARENA_NAME, TEST_ARENA_CHANGES = 1000000, 48, 392
 
