@@ -3,29 +3,40 @@
  *     HoldfastConnection *connection;
  *     uint64_t revision;
  *     int r = holdfast_connect(NULL, &connection);
- *     if (r == 0)
- *         r = holdfast_put(connection, "sessions", "ann", 3, "{\"seen\":1}", 10,
- * HOLDFAST_ANY_REVISION, &revision); if (r == HOLDFAST_ERROR_REMOTE) fprintf(stderr, "%s %s\n",
- * holdfast_error_name(connection), holdfast_error_parameters(connection));
+ *
+ *     if (r < 0)
+ *         return r;
+ *     r = holdfast_put(connection, "sessions", "ann", 3, "{\"seen\":1}", 10,
+ *                      HOLDFAST_ANY_REVISION, &revision);
+ *     if (r == HOLDFAST_ERROR_REMOTE)
+ *         fprintf(stderr, "%s %s\n", holdfast_error_name(connection),
+ *                 holdfast_error_parameters(connection));
  *     holdfast_disconnect(connection);
  *
  * What the methods mean, and which errors they answer, is told by the interface io.holdfast
  * (`holdfastctl introspect`).
  *
  * Results. Every call that returns int returns
- *   0                       it was done;
- *   HOLDFAST_ERROR_REMOTE   the daemon answered an error: holdfast_error_name and
- * holdfast_error_parameters have it; a negative errno        it was not done, or nobody knows:
- *     -EINVAL      an argument is wrong, nothing was sent (a text that is not one JSON value, a
- * name with a NUL, ...) -EILSEQ      a key or a name is not UTF-8, nothing was sent -EMSGSIZE the
- * call, or the reply, is longer than HOLDFAST_MESSAGE_MAX -EBUSY       a blocking call while
- * replies to holdfast_send are outstanding, nothing was sent -ENOBUFS     more replies wait than
- * are buffered: holdfast_receive some; nothing was lost -ETIMEDOUT   the timeout passed; the call
- * may still be carried out. The connection stays usable -EBADMSG     the daemon's reply makes no
- * sense; the connection is dead -ENOMEM      no memory; where a reply was under way the connection
- * is dead other        the connection broke (-EPIPE, -ECONNRESET, ...) and is dead On a dead
- * connection every call returns what killed it. Output parameters are written only where 0 is
- * returned; each may be NULL where it is not wanted.
+ *
+ *   0                      it was done
+ *   HOLDFAST_ERROR_REMOTE  the daemon answered an error: holdfast_error_name and
+ *                          holdfast_error_parameters have it
+ *   a negative errno       it was not done, or nobody knows:
+ *
+ *     -EINVAL     an argument is wrong, nothing was sent (a text that is not one JSON value, a
+ *                 name with a NUL, ...)
+ *     -EILSEQ     a key or a name is not UTF-8, nothing was sent
+ *     -EMSGSIZE   the call, or the reply, is longer than HOLDFAST_MESSAGE_MAX
+ *     -EBUSY      a blocking call while replies to holdfast_send are outstanding, nothing was sent
+ *     -ENOBUFS    more replies wait than are buffered: holdfast_receive some; nothing was lost
+ *     -ETIMEDOUT  the timeout passed; the call may still be carried out, the connection stays
+ *                 usable
+ *     -EBADMSG    the daemon's reply makes no sense; the connection is dead
+ *     -ENOMEM     no memory; where a reply was under way the connection is dead
+ *     other       the connection broke (-EPIPE, -ECONNRESET, ...) and is dead
+ *
+ * On a dead connection every call returns what killed it. Output parameters are written only where
+ * 0 is returned; each may be NULL where it is not wanted.
  *
  * Memory. What is returned as `const char *` lies in the connection's buffer, ends in NUL and is
  * good until the next call on the connection; records (HoldfastArena *, ...) belong to the caller
@@ -86,8 +97,7 @@ int holdfast_default_path(char *path, size_t size);
 void holdfast_set_timeout(HoldfastConnection *connection, uint64_t timeout_usec);
 
 /* The error that the last call answered, "io.holdfast.NoSuchArena", and its parameters, a JSON
- * object. Empty text and
- * "{}" where there was none. */
+ * object. Empty text and "{}" where there was none. */
 const char *holdfast_error_name(const HoldfastConnection *connection);
 const char *holdfast_error_parameters(const HoldfastConnection *connection);
 /* Whether the last call answered the error of that name; a name without a dot is one of
@@ -116,9 +126,9 @@ enum {
 };
 
 /* Pipelining: any number of sends, then as many receives; replies come in the order of the calls.
- * What is sent may wait in the connection until holdfast_flush, or until a receive; what
- * was not flushed is lost with the connection. length: of
- * parameters, without a NUL. Should holdfast_send return -ENOBUFS, nothing of the call was sent. */
+ * What is sent may wait in the connection until holdfast_flush, or until a receive; what was not
+ * flushed is lost with the connection. length: of parameters, without a NUL. Should holdfast_send
+ * return -ENOBUFS, nothing of the call was sent. */
 int holdfast_send(HoldfastConnection *connection, const char *method, const char *parameters,
                   size_t length, unsigned flags);
 int holdfast_flush(HoldfastConnection *connection);
@@ -130,8 +140,9 @@ int holdfast_receive(HoldfastConnection *connection, const char **ret_reply, siz
 /* Calls whose last reply was not received yet. */
 size_t holdfast_outstanding(const HoldfastConnection *connection);
 
-/* --- state. key: 1 to 1024 bytes of UTF-8. json: the text of one JSON value, kept token for token.
- */
+/* --- state
+ *
+ * key: 1 to 1024 bytes of UTF-8. json: the text of one JSON value, kept token for token. */
 
 int holdfast_put(HoldfastConnection *connection, const char *arena, const char *key,
                  size_t key_length, const char *json, size_t json_length, uint64_t if_revision,
@@ -160,9 +171,8 @@ typedef enum HoldfastOperationType {
 /* One operation of an Apply; members that it does not use are zero. */
 typedef struct HoldfastOperation {
     HoldfastOperationType type;
-    bool check_revision; /* apply only if the entry's revision is if_revision (0: if there is no
-                            such entry) */
-    uint64_t if_revision;
+    bool check_revision;  /* apply only if the entry's revision is if_revision */
+    uint64_t if_revision; /* 0: only if there is no such entry */
     HoldfastText key;
     HoldfastText json; /* put: the value; merge: the patch */
     int64_t by;        /* increment */
@@ -216,8 +226,7 @@ typedef struct HoldfastArena {
     uint32_t gid;
     uint32_t mode;
     uint64_t created_usec; /* since the epoch */
-    bool readable; /* false: the caller may not read it and is told only name, owner, group and mode
-                    */
+    bool readable;         /* false: the caller may not read it, and is told name, uid and gid only */
 } HoldfastArena;
 
 void holdfast_arena_free(HoldfastArena *arena);
@@ -372,14 +381,14 @@ int holdfast_verify_checkpoint(HoldfastConnection *connection, const char *id,
 
 /* --- the service */
 
-/* A command run after a checkpoint. */
+/* The command after a checkpoint (AfterCommand=) that runs, or that ran last. */
 typedef struct HoldfastCommand {
-    uint32_t pid; /* 0: it has ended */
-    const char *checkpoint;
-    uint64_t started_usec; /* since the epoch */
-    uint64_t duration_usec;
-    int32_t exit_status; /* -1: it did not exit */
-    int32_t signal;      /* -1: no signal ended it */
+    uint32_t pid;           /* 0: it does not run */
+    const char *checkpoint; /* id of the one whose image it was given */
+    uint64_t started_usec;  /* since the epoch */
+    uint64_t duration_usec; /* when it has ended; else 0 */
+    int32_t exit_status;    /* -1: it did not exit */
+    int32_t signal;         /* -1: no signal ended it. Ended with neither: it could not be started */
 } HoldfastCommand;
 
 typedef struct HoldfastStatus {

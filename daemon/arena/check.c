@@ -1,12 +1,15 @@
 /* The consistency checker: every byte of an arena belongs to exactly one thing.
  *
- * Normal way through, in four passes over the whole arena:
+ * Normal way through, in steps:
+ *
  *   pages    run by run, chunk by chunk: descriptors fit together; slabs' free lists are sound;
- * free blocks are marked lists    the lists of slabs with room and of free runs hold exactly those
- * that were seen index    each directory page, segment, overflow bucket and entry is where it may
- * be, and is marked, once; each key hashes to the bucket it is in, with the slot's tag, and is
- * there once blocks   what is in use in a slab is marked, all of it; large blocks, segments and
- * directories too; counts agree
+ *            free blocks are marked
+ *   lists    the lists of slabs with room and of free runs hold exactly those that were seen
+ *   index    each directory page, segment, overflow bucket and entry is where it may be, and is
+ *            marked, once; each key hashes to the bucket it is in, with the slot's tag, and is
+ *            there once; no large block, segment or directory is left over
+ *   blocks   what is in use in a slab is marked, all of it
+ *   counts   the header's counters are what was seen
  *
  * The first fault ends the check: it is told as text. */
 #include "arena/arena.h"

@@ -7,13 +7,15 @@
  * Why no page gets in torn or gets lost. All of a page's way, with the names that the steps have in
  * the code, and in tests/crash/models/capture.pml, which SPIN checks:
  *
- *   parent (barrier, then the update)              child (sweep.c, through capture_child_*)
- *   P1  copy the page and its name into the slot   C1  copy the page (pread)
- *   P2  store-release head                         C2  acquire fence
- *   P3  store-release mark = epoch                 C3  load-acquire mark: set -> throw the copy
- * away P4  release fence                              C4  store-release scan position, after C3 of
- * all pages of the run P5  change the page                            C5  after the last C4:
- * scan_done, then take all that is in the ring
+ *   parent (barrier, then the update)         child (sweep.c, through capture_child_*)
+ *
+ *   P1  copy page and name into the slot      C1  copy the page (pread)
+ *   P2  store-release head                    C2  acquire fence
+ *   P3  store-release mark = epoch            C3  load-acquire mark: set -> throw the copy away
+ *   P4  release fence                         C4  store-release scan position, after C3 of all
+ *   P5  change the page                           pages of the run
+ *                                             C5  after the last C4: scan_done, then take all
+ *                                                 that is in the ring
  *
  * - Not torn: if C1 read any byte that P5 wrote, the fences P4 and C2 synchronize (the byte is
  * written after P4 and read before C2), so P3 happens before C3, and C3 sees the mark. A
@@ -534,7 +536,7 @@ void capture_child_check(Capture *capture, uint32_t arena, uint64_t first, uint3
 #ifdef CAPTURE_MUTANT_NO_CHECK_AFTER_COPY
     (void)marks, (void)first;
 #else
-    atomic_thread_fence(memory_order_acquire);                                  /* C2 */
+    atomic_thread_fence(memory_order_acquire); /* C2 */
     for (uint32_t i = 0; i < count; i++)
         if (atomic_load_explicit(&marks[first + i].captured, memory_order_acquire) ==
             capture->epoch) /* C3 */

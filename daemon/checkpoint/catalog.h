@@ -1,5 +1,5 @@
-/* What checkpoints there are: the images in images/ and the last failed or cancelled attempts. Decides which images
- * may go. Knows names and tables, never touches an image's blocks. */
+/* What checkpoints there are: the images in images/ and the last failed or cancelled attempts.
+ * Decides which images may go. Knows names and tables, never touches an image's blocks. */
 #pragma once
 
 #include "checkpoint/image-read.h"
@@ -20,20 +20,21 @@ typedef struct Checkpoint {
     CheckpointState state;
     ImageArena *arenas; /* the image's table */
     size_t arena_count;
-    pid_t pid;           /* 0: none */
+    pid_t pid; /* 0: none */
     uint64_t pages_done;
     uint64_t image_bytes;
     char reason[CHECKPOINT_REASON_MAX]; /* of a failure; else empty */
-    unsigned pinned;     /* users (a verification, a restore): not deleted meanwhile */
+    unsigned pinned; /* users (a verification, the command after it): not deleted meanwhile */
 } Checkpoint;
 
 typedef struct Catalog Catalog;
 typedef struct Housekeeper Housekeeper;
 
-/* Reads the directory of images: tables and summaries of all, oldest first; temporary files that are left over (.*.tmp)
- * are removed; what is damaged is renamed to *.damaged and logged. What cannot be read now, is of a newer version or
- * has not its id for a name is left alone, logged, and not listed. directory_fd: still the caller's, outlives the
- * catalog. housekeeper: unlinks and renames, NULL: done at once. Fails only where the directory cannot be read. */
+/* Reads the directory of images: tables and summaries of all, oldest first; temporary files that
+ * are left over (.*.tmp) are removed; what is damaged is renamed to *.damaged and logged. What
+ * cannot be read now, is of a newer version or has not its id for a name is left alone, logged, and
+ * not listed. directory_fd: still the caller's, outlives the catalog. housekeeper: unlinks and
+ * renames, NULL: done at once. Fails only where the directory cannot be read. */
 int catalog_new(int directory_fd, const char *path, Housekeeper *housekeeper, Catalog **ret);
 Catalog *catalog_free(Catalog *catalog);
 
@@ -44,27 +45,35 @@ Checkpoint *catalog_at(const Catalog *catalog, size_t index);
 Checkpoint *catalog_find(const Catalog *catalog, const char *id);
 /* The newest complete one; NULL: none. */
 Checkpoint *catalog_newest(const Catalog *catalog);
-/* The newest complete one that holds the arena and whose index is below *before (pass catalog_count first); NULL: none. */
-Checkpoint *catalog_newest_of(const Catalog *catalog, const Identity *identity, size_t before, size_t *ret_index);
+/* The newest complete one that holds the arena and whose index, in *ret_index, is below before
+ * (catalog_count at first, then the index found: the one before it); NULL: none. */
+Checkpoint *catalog_newest_of(const Catalog *catalog, const Identity *identity, size_t before,
+                              size_t *ret_index);
 
-/* A name for a checkpoint cut now that no file has: into spec->id. Times are raised by a second until it is unused. */
-void catalog_make_id(const Catalog *catalog, uint64_t revision, uint64_t now_usec, char ret_id[HOLDFAST_IMAGE_ID_MAX + 1]);
-/* Takes over a checkpoint that ended (by malloc; its arenas too; either may be freed at once when it is dropped: look it
- * up again). Drops failed ones but the last 16. A failed one without an id sorts by its revision and time. */
+/* A name for a checkpoint cut now that no file has. The time in it is raised by a second until it
+ * is unused. */
+void catalog_make_id(const Catalog *catalog, uint64_t revision, uint64_t now_usec,
+                     char ret_id[HOLDFAST_IMAGE_ID_MAX + 1]);
+/* Takes over a checkpoint that ended (by malloc; its arenas too; either may be freed at once when
+ * it is dropped: look it up again). Drops failed ones but the last 16. A failed one without an id
+ * sorts by its revision and time. */
 void catalog_add(Catalog *catalog, Checkpoint *checkpoint);
 /* Path of the image; into path. */
 void catalog_path(const Catalog *catalog, const Checkpoint *checkpoint, char *path, size_t size);
 
-/* Whether recovery would need it: it is the newest that holds some arena of live (identities of existing arenas), or
- * the newest of all. */
-bool catalog_needed(const Catalog *catalog, const Checkpoint *checkpoint, const Identity *live, size_t count);
-/* Unlinks the image (in the housekeeper's thread), or nothing for a failed one, and forgets it. Whether it is pinned or
- * needed is the caller's to ask. */
+/* Whether recovery would need it: it is the newest that holds some arena of live (identities of
+ * existing arenas), or the newest of all. */
+bool catalog_needed(const Catalog *catalog, const Checkpoint *checkpoint, const Identity *live,
+                    size_t count);
+/* Unlinks the image (in the housekeeper's thread), or nothing for a failed one, and forgets it.
+ * Whether it is pinned or needed is the caller's to ask. */
 void catalog_remove(Catalog *catalog, Checkpoint *checkpoint);
 /* Renames to *.damaged and forgets it; logs where and why. */
 void catalog_damaged(Catalog *catalog, Checkpoint *checkpoint, const char *where, const char *why);
-/* Retention: the newest keep complete ones (at least 1) stay; an older one goes when every live arena that it holds has
- * a newer kept one that holds it too. Pinned ones stay. Returns how many went. */
+/* Retention: the newest keep complete ones (at least 1) stay; an older one goes when every live
+ * arena that it holds has a newer kept one that holds it too. Pinned ones stay. Returns how many
+ * went. */
 size_t catalog_retire(Catalog *catalog, unsigned keep, const Identity *live, size_t count);
-/* The revision of the oldest cut that a kept image of the arena has; 0 where none holds it. For the journal. */
+/* The revision of the oldest cut that a kept image of the arena has; 0 where none holds it. For the
+ * journal. */
 uint64_t catalog_oldest_cut(const Catalog *catalog, const Identity *identity);

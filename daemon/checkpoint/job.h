@@ -87,9 +87,9 @@ void job_forget(Job *job, JobWaiter *waiter);
 /* 0 or JOB_NO_SUCH, also for one that is at its end already. The waiters hear JOB_CANCELLED when
  * child and temporary file are gone. */
 int job_cancel(Job *job, const char *id);
-/* For stop, before job_free: waiters hear now that theirs comes to nothing, JOB_CANCELLED for the one
- * that runs and JOB_FAILED for those that have not begun. One that is ending (an image that is being
- * published may yet count) tells of itself. */
+/* For stop, before job_free: waiters hear now that theirs comes to nothing, JOB_CANCELLED for the
+ * one that runs and JOB_FAILED for those that have not begun. One that is ending (an image that is
+ * being published may yet count) tells of itself. */
 void job_abandon(Job *job);
 bool job_ending(const Job *job);
 

@@ -1,7 +1,7 @@
 /* Rename, then sync of the directory: from then on the image is there whatever happens (rename(2),
  * fsync(2)). What can go wrong: the name is taken, or the directory cannot be synced; then the file
- * goes, since nobody may be told that an image is there which a power cut could take away. The order
- * of it all is in tests/crash/models/publish.pml (Housekeeper). */
+ * goes, since nobody may be told that an image is there which a power cut could take away. The
+ * order of it all is in tests/crash/models/publish.pml (Housekeeper). */
 #include "checkpoint/publish.h"
 
 #include <fcntl.h>

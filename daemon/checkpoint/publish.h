@@ -16,12 +16,11 @@ struct Publish {
     HousekeeperTask task;
     int directory_fd;
     char temporary[PUBLISH_NAME_MAX];
-    char name[PUBLISH_NAME_MAX]; /* empty: the temporary file goes */
+    char name[PUBLISH_NAME_MAX]; /* what publish_image renames it to */
     /* In the loop's thread. */
     void (*done)(Publish *publish);
-    int result; /* 0 or a negative errno; then there is neither of the two names, as far as that can
-                   be had */
-    const char *step;
+    int result;       /* 0 or a negative errno; then neither of the two names is there, if possible */
+    const char *step; /* what failed */
 };
 
 /* Renames temporary to name where no file has it, and syncs the directory. */

@@ -1,8 +1,10 @@
 /* The journal: every update is a record here before it is in an arena and before it is answered.
  *
- * A turn of the loop:   journal_writer, record_begin ... record_end, journal_append_end    for each
- * update journal_commit                                                      once, at its end
- *                       replies up to journal_replied_revision leave
+ * A turn of the loop:
+ *
+ *   for each update    journal_writer, record_begin ... record_end, journal_append_end
+ *   once, at its end   journal_commit; replies up to journal_replied_revision leave
+ *
  * and when journal_fd is readable: journal_reap, after which more replies may leave, and a commit
  * follows.
  *

@@ -67,8 +67,11 @@ typedef struct RecordWriter {
 } RecordWriter;
 
 /* The functions return 0, or for the record that is being written, again and again until record_end
- * or record_discard: -ENOSPC   no room in the batch now: discard, commit, try again when the batch
- * in flight is done -E2BIG    the record would pass RECORD_BYTES_MAX: it never fits */
+ * or record_discard:
+ *
+ *   -ENOSPC   no room in the batch now: discard, commit, try again when the batch in flight is done
+ *   -E2BIG    the record would pass RECORD_BYTES_MAX: it never fits
+ *   -EINVAL   a key, a value or a name is empty or too long */
 int record_begin(RecordWriter *writer, uint64_t revision, uint64_t time_usec,
                  const Identity *identity);
 /* key: 1 to HOLDFAST_KEY_MAX bytes; value: 1 to HOLDFAST_VALUE_MAX bytes; both are copied. */

@@ -21,8 +21,9 @@ void descriptor_store_put(DescriptorStore *store, const char *name, int fd);
 /* All of that name. */
 void descriptor_store_remove(DescriptorStore *store, const char *name);
 
-/* The service manager has handed over something that it goes on keeping: it does keep descriptors. */
+/* The service manager has handed over something that it goes on keeping: it does keep descriptors.
+ */
 void descriptor_store_proven(DescriptorStore *store);
-/* True once a descriptor was sent to where one is kept, or handed over from there: as far as can be known (systemd 252 takes
- * the message without a word where FileDescriptorStoreMax= is 0). */
+/* True once a descriptor was sent to where one is kept, or handed over from there: as far as can be
+ * known (systemd 252 takes the message without a word where FileDescriptorStoreMax= is 0). */
 bool descriptor_store_in_use(const DescriptorStore *store);

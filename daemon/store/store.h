@@ -1,8 +1,9 @@
 /* The arenas that exist, and the one path of an update: check, apply, record. Everything that
  * changes state comes through here.
  *
- *   store_update: conditions -> arena_begin -> each operation -> arena_prepare -> record into the
- * journal's batch -> arena_commit. Any failure: arena_abort, record thrown away, nothing happened.
+ *   store_update: conditions -> arena_begin -> each operation -> arena_prepare ->
+ *                 record into the journal's batch -> arena_commit
+ *                     (any failure: arena_abort, the record is thrown away, nothing happened)
  *
  * An update that finds no room (the ring of a running checkpoint, or the journal's batch) is
  * parked: nothing happened, the caller tries again after the store's owner was told that there is
@@ -129,8 +130,7 @@ int store_get(Store *store, StoreArena *arena, Bytes key, ArenaEntry *ret);
  */
 int store_update(Store *store, StoreArena *arena, const StoreOperation *operations, size_t count,
                  StoreOutcome *outcome);
-/* Replay: one operation of a record into an arena between arena_begin and arena_commit is
- * recovery's own business; it tells the store the revision. */
+/* Where revisions go on; recovery, which applies records by itself, tells it at its end. */
 void store_set_revision(Store *store, uint64_t revision);
 /* Notes damage found while reading. */
 void store_note_damage(Store *store, StoreArena *arena);
@@ -159,5 +159,5 @@ void store_turn(Store *store);
 void store_turn_end(Store *store);
 /* A checkpoint is over: arenas that were dropped meanwhile give their memory back. */
 void store_release_dropped(Store *store);
-/* used bytes were changed by recovery: counts them anew. */
+/* Counts the used bytes anew: recovery changed arenas behind the store's back. */
 void store_recount(Store *store);

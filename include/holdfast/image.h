@@ -4,9 +4,11 @@
  *   header    who the image is: id, label, cut, parent
  *   table     all arenas that exist at the cut, and whether this image holds them
  *   blocks    up to 256 pages of one arena each, raw (at a multiple of 4096) or zstd, each with its
- * checksum index     summary; for each block: arena, place, size, checksum; the runs of pages that
- * the blocks hold footer    of fixed size at the very end: finds and checksums header, table and
- * index, and through them all else
+ *             checksum
+ *   index     summary; for each block: arena, place, size, checksum; the runs of pages that the
+ *             blocks hold
+ *   footer    of fixed size at the very end: finds and checksums header, table and index, and
+ *             through them all else
  *
  * Pages that are in no block are zero. No page is in two blocks. Blocks follow each other without a
  * gap but for what their alignment asks; that padding is zero, so every byte of a file is either
@@ -14,14 +16,15 @@
  *
  * Checksums are XXH3, 64 bits, with seeds that tie the parts together:
  *
- *   footer      seed 0, over all of the footer before its checksum
- *   head        seed 0, over header and table
- *   summary     seed: the head's checksum
- *   blocks'     descriptors: seed: the summary's checksum
- *   runs        seed: the descriptors' checksum; this one stands in the footer as the index's
- *   a block     over its stored bytes; seed: the checksum of its place (HoldfastImagePlace), whose
- * seed is the head's checksum. So the block of another image, or of another place in this one, does
- * not pass.
+ *   footer        seed 0, over all of the footer before its checksum
+ *   head          seed 0, over header and table
+ *   summary       seed: the head's checksum
+ *   descriptors   of the blocks; seed: the summary's checksum
+ *   runs          seed: the descriptors' checksum; this one stands in the footer as the index's
+ *   a block       over its stored bytes; seed: the checksum of its place (HoldfastImagePlace),
+ *                 whose seed is the head's checksum
+ *
+ * So the block of another image, or of another place in this one, does not pass.
  *
  * A reader that finds an unknown version or an unknown bit in `incompatible` must refuse the file
  * (it is not damaged); it may ignore unknown bits in `compatible`. Magic, version and flags keep

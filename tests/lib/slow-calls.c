@@ -3,9 +3,10 @@
  * $HOLDFAST_SLOW_CALLS names, "slow NAME BYTES", with a backtrace below it; the test looks at what
  * was added while the daemon served.
  *
- * Slow is what waits for the disk, fills or removes files or loads programs, always; and giving memory back, where
- * one turn of the loop gives back more than 8 MiB: by unmapping, by advice, by punching, by
- * truncating, by freeing, and by closing the last descriptor of a file that has no name.
+ * Slow is what waits for the disk, fills or removes files or loads programs, always; and giving
+ * memory back, where one turn of the loop gives back more than 8 MiB: by unmapping, by advice, by
+ * punching, by truncating, by freeing, and by closing the last descriptor of a file that has no
+ * name.
  *
  * Other threads, children and what the program executes are free to do all of that. What this does
  * not see: system calls that do not go through the C library's functions, so not the C library's
