@@ -85,10 +85,9 @@ size_t config_apply(Config *into, Config *from, const char **ignored, size_t cou
 /* 75 per cent of RAM or of the memory limit of the own cgroup, whichever is less. */
 uint64_t config_memory_default(void);
 
-/* How many keys there are. */
+/* The table of keys, for the tests that hold files and manual against it: how many there are, the
+ * name of each, as "Section.Key", and its default as it would be written. */
 size_t config_key_count(void);
-/* The name of a key, as "Section.Key", and its default as it would be written. For help and for
- * tests. */
 const char *config_key_name(size_t index);
 const char *config_key_default(size_t index);
 

@@ -6,10 +6,10 @@
 #include "base/common.h"
 
 typedef struct Options {
-    /* Given on the command line, or the default (options_complete); owned. */
+    /* Owned. Given on the command line, else NULL until they are completed, below. */
     char *config_path;
     char *state_directory;
-    char *socket;         /* NULL until completed, unless given: the configuration comes between */
+    char *socket;
     bool config_required; /* --config: the file must be there */
     bool recover_cut;
     bool check_config;

@@ -63,7 +63,7 @@ func (c *Client) DropArena(ctx context.Context, name string) error {
 	return err
 }
 
-// ListArenas lists all arenas. Those that the caller may not read have a name, an owner, a group and a mode, no more.
+// ListArenas lists all arenas. Those that the caller may not read have a name, an owner and a group, no more.
 func (c *Client) ListArenas(ctx context.Context) ([]Arena, error) {
 	var r struct {
 		Arenas []Arena `json:"arenas"`

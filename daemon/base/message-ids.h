@@ -8,8 +8,8 @@
 /* The daemon serves. Fields: RECOVERY, ARENAS (how many), REVISION, DURATION_USEC (since the start
  * of the daemon). */
 #define MESSAGE_ID_STARTED "5abfcdae00116cd94655369758c974f9"
-/* The state came back from image, journal or descriptor store. Fields: RECOVERY, ARENAS, REVISION,
- * DURATION_USEC. */
+/* The state came back from image, journal or descriptor store. Fields: RECOVERY, ARENAS (how many),
+ * ADOPTED (of these), REVISION, DURATION_USEC. */
 #define MESSAGE_ID_RECOVERED "d4b758b8d175fd6f207ab0463d5ada64"
 /* An image is durable. Fields: CHECKPOINT_ID, REVISION, DURATION_USEC, PAUSE_USEC, ARENA (of the
  * arenas saved, at most 32). */

@@ -96,8 +96,8 @@ static int read_cursor(Bytes text, uint64_t *ret)
     return 0;
 }
 
-/* Writes one page from *position on and moves it. 1: it was the last one; 0: there are more; or
- * METHOD_DONE with an error in *ret_result (negative). */
+/* Writes one page from *position on and moves it. 1: it was the last one; 0: there are more;
+ * negative: an error was answered instead, with *ret_result. */
 static int list_page(MethodCall *call, const ListParameters *parameters, uint64_t *position,
                      MethodResult *ret_result)
 {

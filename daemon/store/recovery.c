@@ -297,7 +297,7 @@ static int replay_journal(Run *run)
     return r;
 }
 
-/* Arenas that must come from the journal did they come? */
+/* Have the arenas come that only the journal has? */
 static int check_wanted(Run *run)
 {
     if (run->cut)
