@@ -10,7 +10,6 @@
 
 #include "map.h"
 
-#define CHAIN_BUCKETS ((HOLDFAST_CHAIN_MAX + HOLDFAST_BUCKET_SLOTS - 1) / HOLDFAST_BUCKET_SLOTS)
 #define GO_ON (-1) /* along the chain */
 #define SLOT_OFFSET_MASK ((UINT64_C(1) << HOLDFAST_SLOT_TAG_SHIFT) - 1)
 
@@ -115,16 +114,14 @@ int hf_map_find(const HoldfastMap *map, uint64_t hash, const char *key, size_t k
     if (hf_unlikely(buckets < HOLDFAST_BUCKETS_MIN || buckets > HOLDFAST_BUCKETS_MAX) ||
         hf_unlikely(!hf_map_bucket(map, bucket_of(hash, buckets), &offset)))
         return HF_MAP_OUTSIDE;
-    for (unsigned links = 0; links < CHAIN_BUCKETS; links++) {
+    for (unsigned links = 0; links < HF_MAP_CHAIN_BUCKETS; links++) {
         int r = find_in_bucket(map, offset, tag, key, key_length, ret);
         if (hf_likely(r != GO_ON))
             return r;
-        offset = hf_map_u64(map, offset + offsetof(HoldfastBucket, next));
+        if (hf_unlikely(!hf_map_next_bucket(map, &offset)))
+            return HF_MAP_OUTSIDE;
         if (offset == 0)
             return HF_MAP_ABSENT;
-        if (hf_unlikely(offset % sizeof(HoldfastBucket) != 0 ||
-                        !hf_map_holds(map, offset, sizeof(HoldfastBucket))))
-            return HF_MAP_OUTSIDE;
     }
     return HF_MAP_OUTSIDE;
 }

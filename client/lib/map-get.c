@@ -74,29 +74,35 @@ static int try_get(const HoldfastMap *map, uint64_t hash, const char *key, size_
     return hf_map_still(map, changes) ? r : HF_MAP_BUSY;
 }
 
+/* After a try that came to no fact, the first of *tries being number 0. HF_MAP_FOUND: try again;
+ * HF_MAP_ASK; -EBADMSG. */
+static __attribute__((cold)) int tried(HoldfastMap *map, unsigned *tries, int r)
+{
+    unsigned try = (*tries)++;
+
+    /* Also where it does not stand still: what it led to may be new. */
+    if (try == 0 && hf_map_grow(map))
+        return HF_MAP_FOUND;
+    if (r == HF_MAP_OUTSIDE && try > 0)
+        return -EBADMSG;
+    hf_map_pause(try);
+    return *tries < HF_MAP_TRIES && hf_map_live(map) ? HF_MAP_FOUND : HF_MAP_ASK;
+}
+
 /* HF_MAP_FOUND, HF_MAP_ABSENT, HF_MAP_ASK, -EBADMSG. */
 static int get_from_memory(HoldfastMap *map, const char *key, size_t key_length, Target *target)
 {
     uint64_t hash = hf_map_hash(map, key, key_length);
-    bool grown = false;
+    unsigned tries = 0;
 
-    for (unsigned try = 0; try < HF_MAP_TRIES; try++) {
+    for (;;) {
         int r = try_get(map, hash, key, key_length, target);
         if (hf_likely(r == HF_MAP_FOUND || r == HF_MAP_ABSENT))
             return r;
-        if (r == HF_MAP_OUTSIDE && grown)
-            return -EBADMSG;
-        /* Also where it does not stand still: what it led to may be new. */
-        if (!grown) {
-            grown = true;
-            if (hf_map_grow(map))
-                continue;
-        }
-        hf_map_pause(try);
-        if (!hf_map_live(map))
-            return HF_MAP_ASK;
+        r = tried(map, &tries, r);
+        if (r != HF_MAP_FOUND)
+            return r;
     }
-    return HF_MAP_ASK;
 }
 
 static int get_from_daemon(HoldfastMap *map, const char *key, size_t key_length, Target *target)
@@ -198,24 +204,16 @@ static int try_many(const HoldfastMap *map, Many *many)
 
 static int many_from_memory(HoldfastMap *map, Many *many)
 {
-    bool grown = false;
+    unsigned tries = 0;
 
-    for (unsigned try = 0; try < HF_MAP_TRIES; try++) {
+    for (;;) {
         int r = try_many(map, many);
         if (r == HF_MAP_FOUND)
             return r;
-        if (r == HF_MAP_OUTSIDE && grown)
-            return -EBADMSG;
-        if (!grown) {
-            grown = true;
-            if (hf_map_grow(map))
-                continue;
-        }
-        hf_map_pause(try);
-        if (!hf_map_live(map))
-            return HF_MAP_ASK;
+        r = tried(map, &tries, r);
+        if (r != HF_MAP_FOUND)
+            return r;
     }
-    return HF_MAP_ASK;
 }
 
 /* The daemon tells the entries there are, in the order of the keys. */

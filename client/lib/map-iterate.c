@@ -10,8 +10,6 @@
 
 #include "map.h"
 
-#define CHAIN_BUCKETS ((HOLDFAST_CHAIN_MAX + HOLDFAST_BUCKET_SLOTS - 1) / HOLDFAST_BUCKET_SLOTS)
-
 typedef struct Walk {
     HoldfastMap *map;
     HoldfastItemFunction function;
@@ -113,16 +111,14 @@ static int walk_chain(Walk *walk, uint64_t number)
 
     if (!hf_map_bucket(map, number, &offset))
         return walk_lost(walk);
-    for (unsigned links = 0; links < CHAIN_BUCKETS; links++) {
+    for (unsigned links = 0; links < HF_MAP_CHAIN_BUCKETS; links++) {
         int r = walk_bucket(walk, offset);
         if (r != 0)
             return r;
-        offset = hf_map_u64(map, offset + offsetof(HoldfastBucket, next));
+        if (!hf_map_next_bucket(map, &offset))
+            break;
         if (offset == 0)
             return 0;
-        if (offset % sizeof(HoldfastBucket) != 0 ||
-            !hf_map_holds(map, offset, sizeof(HoldfastBucket)))
-            break;
     }
     return walk_lost(walk);
 }

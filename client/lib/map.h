@@ -44,6 +44,10 @@ struct HoldfastMap {
     size_t buffer_size;
 };
 
+/* Buckets in one chain, at most. */
+#define HF_MAP_CHAIN_BUCKETS                                                                       \
+    ((HOLDFAST_CHAIN_MAX + HOLDFAST_BUCKET_SLOTS - 1) / HOLDFAST_BUCKET_SLOTS)
+
 /* What a look at the memory came to; negative: an errno. */
 enum {
     HF_MAP_FOUND = 0,
@@ -131,6 +135,16 @@ static inline const char *hf_map_value(const HoldfastMap *map, const HfMapPlace 
 uint64_t hf_map_hash(const HoldfastMap *map, const char *key, size_t key_length);
 /* The offset of a bucket, which is held; false: it leads out. */
 bool hf_map_bucket(const HoldfastMap *map, uint64_t number, uint64_t *ret);
+
+/* From a bucket's offset to that of the next in its chain, which is held; 0: there is none. False:
+ * it leads out. */
+static inline bool hf_map_next_bucket(const HoldfastMap *map, uint64_t *offset)
+{
+    *offset = hf_map_u64(map, *offset + offsetof(HoldfastBucket, next));
+    return *offset % sizeof(HoldfastBucket) == 0 &&
+           hf_map_holds(map, *offset, sizeof(HoldfastBucket));
+}
+
 /* The entry that the slot leads to: HF_MAP_FOUND, HF_MAP_BUSY, HF_MAP_OUTSIDE. */
 int hf_map_entry(const HoldfastMap *map, uint64_t slot_at, uint64_t slot, HfMapPlace *ret);
 /* HF_MAP_FOUND, HF_MAP_ABSENT, HF_MAP_BUSY, HF_MAP_OUTSIDE; true of a moment only where the checks
