@@ -117,6 +117,23 @@ const char *hf_terminate(HoldfastText text)
     return data;
 }
 
+int hf_unquote(HoldfastText *string)
+{
+    HoldfastText inner;
+    long length;
+
+    if (hf_text_type(*string) != HF_TEXT_STRING)
+        return -EBADMSG;
+    inner = hf_text_inner(*string);
+    length = hf_text_unescape(inner, (char *)(uintptr_t)inner.data);
+    if (length < 0)
+        return -EBADMSG;
+    inner.size = (size_t)length;
+    (void)hf_terminate(inner);
+    *string = inner;
+    return 0;
+}
+
 /* Parameters must be an object: another value would be no call, and cost the connection. */
 static int append_call(HoldfastConnection *connection, const char *method, HoldfastText parameters,
                        unsigned flags)

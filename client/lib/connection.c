@@ -1,5 +1,4 @@
-/* Connecting, and the two directions of a connection: out goes what hf_call_end gathered, in come
- * replies.
+/* The two directions of a connection: out goes what hf_call_end gathered, in come replies.
  *
  * While sending is stuck, what arrives is taken in: the daemon stops reading from a client that
  * does not read, and two that wait for each other would wait for ever. Where nothing limits the
@@ -12,130 +11,14 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SYSTEM_PATH "/run/holdfast/holdfast.sock"
 #define RECEIVE_BYTES (64u << 10)
 #define KEEP_BYTES (4u << 20) /* more than a page of a listing takes */
-#define FOR_EVER UINT64_MAX
-
-int holdfast_default_path(char *path, size_t size)
-{
-    const char *directory = secure_getenv("XDG_RUNTIME_DIR");
-
-    if (geteuid() != 0 && directory != NULL && directory[0] == '/') {
-        int n = snprintf(path, size, "%s/holdfast.sock", directory);
-        if (n >= 0 && (size_t)n < size && access(path, F_OK) == 0)
-            return 0;
-    }
-    int n = snprintf(path, size, "%s", SYSTEM_PATH);
-    return n >= 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-static int connect_path(const char *path, int *ret_fd)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-
-    if (length == 0)
-        return -ENOENT;
-    if (length >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    memcpy(address.sun_path, path, length + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        int error = errno;
-        if (error == EINTR)
-            continue;
-        close(fd);
-        return -error;
-    }
-    *ret_fd = fd;
-    return 0;
-}
-
-int holdfast_connect(const char *path, HoldfastConnection **ret)
-{
-    char standard[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-    int fd = -1;
-    int r = 0;
-
-    if (path == NULL) {
-        r = holdfast_default_path(standard, sizeof(standard));
-        path = standard;
-    }
-    if (r == 0)
-        r = connect_path(path, &fd);
-    if (r < 0)
-        return r;
-    r = holdfast_connect_fd(fd, ret);
-    if (r < 0) {
-        close(fd);
-        return r;
-    }
-    (*ret)->path = strdup(path);
-    if ((*ret)->path == NULL) {
-        holdfast_disconnect(*ret);
-        return -ENOMEM;
-    }
-    return 0;
-}
-
-int holdfast_connect_fd(int fd, HoldfastConnection **ret)
-{
-    HoldfastConnection *connection = calloc(1, sizeof(*connection));
-
-    if (connection == NULL)
-        return -ENOMEM;
-    connection->fd = fd;
-    connection->passed_fd = -1;
-    connection->timeout_usec = FOR_EVER;
-    hf_forget_error(connection);
-    *ret = connection;
-    return 0;
-}
-
-void holdfast_disconnect(HoldfastConnection *connection)
-{
-    if (connection == NULL)
-        return;
-    close(connection->fd);
-    close_fd(&connection->passed_fd);
-    free(connection->path);
-    hf_output_deinit(&connection->out);
-    free(connection->in);
-    free(connection);
-}
-
-int hf_path(const HoldfastConnection *connection, char **ret)
-{
-    struct sockaddr_un address = {0};
-    socklen_t size = sizeof(address) - 1; /* so that the path ends */
-
-    if (connection->path == NULL) {
-        if (getpeername(connection->fd, (struct sockaddr *)&address, &size) < 0)
-            return -errno;
-        if (address.sun_family != AF_UNIX || address.sun_path[0] == '\0')
-            return -EOPNOTSUPP;
-    }
-    *ret = strdup(connection->path != NULL ? connection->path : address.sun_path);
-    return *ret != NULL ? 0 : -ENOMEM;
-}
 
 void holdfast_set_timeout(HoldfastConnection *connection, uint64_t timeout_usec)
 {
@@ -172,7 +55,7 @@ void hf_give_up(HoldfastConnection *connection)
     connection->unwanted++;
 }
 
-static uint64_t now_usec(void)
+uint64_t hf_now_usec(void)
 {
     struct timespec now;
 
@@ -184,10 +67,10 @@ uint64_t hf_deadline(const HoldfastConnection *connection)
 {
     uint64_t now, deadline;
 
-    if (connection->timeout_usec == FOR_EVER)
-        return FOR_EVER;
-    now = now_usec();
-    return __builtin_add_overflow(now, connection->timeout_usec, &deadline) ? FOR_EVER : deadline;
+    if (connection->timeout_usec == HF_FOR_EVER)
+        return HF_FOR_EVER;
+    now = hf_now_usec();
+    return __builtin_add_overflow(now, connection->timeout_usec, &deadline) ? HF_FOR_EVER : deadline;
 }
 
 /* Waits until one of the events is there: their number, or -ETIMEDOUT. */
@@ -197,8 +80,8 @@ static int wait_for(HoldfastConnection *connection, short events, uint64_t deadl
 
     for (;;) {
         struct timespec left, *limit = NULL;
-        if (deadline != FOR_EVER) {
-            uint64_t now = now_usec();
+        if (deadline != HF_FOR_EVER) {
+            uint64_t now = hf_now_usec();
             uint64_t usec = deadline > now ? deadline - now : 0;
             left = (struct timespec){.tv_sec = (time_t)(usec / 1000000),
                                      .tv_nsec = (long)(usec % 1000000 * 1000)};
@@ -251,7 +134,8 @@ static void take_fds(HoldfastConnection *connection, struct msghdr *message)
             continue;
         size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; i++) {
-            close_fd(&connection->passed_fd);
+            if (connection->passed_fd >= 0)
+                close(connection->passed_fd);
             memcpy(&connection->passed_fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
         }
     }
@@ -395,7 +279,7 @@ static int next_message(HoldfastConnection *connection, uint64_t deadline)
             return r < 0 ? r : 0;
         if (connection->dead < 0)
             return connection->dead;
-        bool block = deadline == FOR_EVER;
+        bool block = deadline == HF_FOR_EVER;
         if (!block) {
             r = wait_for(connection, POLLIN, deadline);
             if (r < 0)
@@ -427,7 +311,7 @@ static int parse_envelope(HoldfastText message, Envelope *ret)
         if (hf_text_is(name, "parameters") && hf_text_type(value) == HF_TEXT_OBJECT)
             ret->parameters = value;
         else if (hf_text_is(name, "error") && hf_text_type(value) == HF_TEXT_STRING)
-            ret->error = hf_text_inner(value);
+            ret->error = value;
         else if (hf_text_is(name, "continues") && hf_text_type(value) == HF_TEXT_WORD)
             ret->continues = value.data[0] == 't';
         else if (hf_text_type(value) != HF_TEXT_WORD || value.data[0] != 'n')
@@ -454,12 +338,9 @@ static int parse_reply(HoldfastConnection *connection, HfReply *ret)
     *ret = (HfReply){.parameters = envelope.parameters, .continues = envelope.continues};
     if (envelope.error.data == NULL)
         return 0;
-    char *error = message + (envelope.error.data - message);
-    long length = hf_text_unescape(envelope.error, error);
-    if (length < 0 || envelope.continues)
+    if (hf_unquote(&envelope.error) < 0 || envelope.continues)
         return -EBADMSG;
-    error[length] = '\0';
-    connection->error_name = error;
+    connection->error_name = envelope.error.data;
     connection->error_parameters = envelope.parameters.data;
     return HOLDFAST_ERROR_REMOTE;
 }

@@ -21,6 +21,8 @@
 #define HF_BUFFERED_MAX (64u << 20)
 /* What is gathered of calls before it is sent. */
 #define HF_GATHER_BYTES (256u << 10)
+/* A timeout, and a deadline, that never comes. */
+#define HF_FOR_EVER UINT64_MAX
 
 struct HoldfastConnection {
     int fd;
@@ -61,7 +63,9 @@ int hf_call_begin(HoldfastConnection *connection, const char *method, unsigned f
  * from here on. */
 int hf_call_end(HoldfastConnection *connection, unsigned flags);
 
-/* The point in time at which a wait that begins now ends. */
+/* CLOCK_MONOTONIC. */
+uint64_t hf_now_usec(void);
+/* The point in time at which a wait that begins now ends; HF_FOR_EVER: never. */
 uint64_t hf_deadline(const HoldfastConnection *connection);
 /* Sends all that was gathered. 0, -ETIMEDOUT, -ENOBUFS, or what killed the connection. */
 int hf_flush(HoldfastConnection *connection, uint64_t deadline);
@@ -80,6 +84,9 @@ int hf_members(HoldfastText object, const char *const names[], HoldfastText valu
 /* Ends the text where it lies, in the reply that it is part of (all bytes of which are in the
  * buffer). */
 const char *hf_terminate(HoldfastText text);
+/* Turns a string, as it lies in the reply, into its characters, in the same place and ended.
+ * -EBADMSG: it is none. */
+int hf_unquote(HoldfastText *string);
 /* Nobody waits for the rest of the oldest call any more. */
 void hf_give_up(HoldfastConnection *connection);
 /* Notes what ended the connection and returns it. */

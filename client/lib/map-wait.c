@@ -30,18 +30,10 @@ static void wait_on_counter(const HoldfastMap *map, uint64_t changes, uint64_t u
                   (uint32_t)changes, &wait, NULL, 0);
 }
 
-static uint64_t now_usec(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 int holdfast_map_wait(HoldfastMap *map, uint64_t revision, uint64_t timeout_usec,
                       uint64_t *ret_revision)
 {
-    uint64_t begin = now_usec();
+    uint64_t begin = hf_now_usec();
 
     for (;;) {
         uint64_t changes, now;
@@ -53,7 +45,7 @@ int holdfast_map_wait(HoldfastMap *map, uint64_t revision, uint64_t timeout_usec
                 *ret_revision = now;
             return 0;
         }
-        uint64_t passed = now_usec() - begin;
+        uint64_t passed = hf_now_usec() - begin;
         if (passed >= timeout_usec)
             return -ETIMEDOUT;
         uint64_t left = timeout_usec - passed;

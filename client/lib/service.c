@@ -122,19 +122,13 @@ static int text_member(HoldfastConnection *connection, const HfReply *reply, con
 {
     const char *const names[] = {name};
     HoldfastText text;
-    long length;
 
-    if (hf_members(reply->parameters, names, &text, 1) < 0 || hf_text_type(text) != HF_TEXT_STRING)
+    if (hf_members(reply->parameters, names, &text, 1) < 0 || hf_unquote(&text) < 0)
         return hf_kill(connection, -EBADMSG);
-    text = hf_text_inner(text);
-    length = hf_text_unescape(text, (char *)(uintptr_t)text.data);
-    if (length < 0)
-        return hf_kill(connection, -EBADMSG);
-    text.size = (size_t)length;
     if (ret_length != NULL)
         *ret_length = text.size;
     if (ret_text != NULL)
-        *ret_text = hf_terminate(text);
+        *ret_text = text.data;
     return 0;
 }
 

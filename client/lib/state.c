@@ -224,15 +224,11 @@ static int read_entry(HoldfastText text, unsigned flags, HoldfastItem *ret)
     HoldfastText members[3];
     uint64_t revision;
 
-    if (hf_members(text, names, members, 3) < 0 || hf_text_type(members[0]) != HF_TEXT_STRING ||
+    if (hf_members(text, names, members, 3) < 0 || hf_unquote(&members[0]) < 0 ||
         read_unsigned(members[2], &revision) < 0)
         return -EBADMSG;
-    HoldfastText key = hf_text_inner(members[0]);
-    long length = hf_text_unescape(key, (char *)(uintptr_t)key.data);
-    if (length < 0)
-        return -EBADMSG;
-    key.size = (size_t)length;
-    *ret = (HoldfastItem){.key = hf_terminate(key), .key_length = key.size, .revision = revision};
+    *ret = (HoldfastItem){
+        .key = members[0].data, .key_length = members[0].size, .revision = revision};
     if (flags & HOLDFAST_KEYS_ONLY)
         return 0;
     if (members[1].data == NULL)
@@ -288,14 +284,11 @@ static int visit_reply(void *context, HfReply *reply)
     if (r != 0)
         return r;
     listing->next = NULL;
-    if (hf_text_type(members[1]) == HF_TEXT_STRING) {
-        HoldfastText next = hf_text_inner(members[1]);
-        long length = hf_text_unescape(next, (char *)(uintptr_t)next.data);
-        if (length < 0)
-            return check(listing->connection, -EBADMSG);
-        next.size = (size_t)length;
-        listing->next = hf_terminate(next);
-    }
+    if (hf_text_type(members[1]) != HF_TEXT_STRING)
+        return 0;
+    if (hf_unquote(&members[1]) < 0)
+        return check(listing->connection, -EBADMSG);
+    listing->next = members[1].data;
     return 0;
 }
 
