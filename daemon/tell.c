@@ -17,42 +17,17 @@
 /* Told every second while the last checkpoint runs. */
 #define STOP_EXTEND_USEC (30 * USEC_PER_SEC)
 
-#define NUMBER_MAX 24
-
-static const char *number(char text[static NUMBER_MAX], uint64_t value)
-{
-    snprintf(text, NUMBER_MAX, "%llu", (unsigned long long)value);
-    return text;
-}
-
-/* "81,234": into text, which has room for 20 digits and their commas. */
-static const char *grouped(char text[static 32], uint64_t value)
-{
-    char digits[NUMBER_MAX];
-    size_t length, at = 0;
-
-    number(digits, value);
-    length = strlen(digits);
-    for (size_t i = 0; i < length; i++) {
-        if (i > 0 && (length - i) % 3 == 0)
-            text[at++] = ',';
-        text[at++] = digits[i];
-    }
-    text[at] = '\0';
-    return text;
-}
-
 /* --- events */
 
 void tell_recovered(const Manager *manager, const Recovery *recovery)
 {
-    char arenas[NUMBER_MAX], adopted[NUMBER_MAX], revision[NUMBER_MAX], duration[NUMBER_MAX];
+    char arenas[LOG_NUMBER_MAX], adopted[LOG_NUMBER_MAX], revision[LOG_NUMBER_MAX], duration[LOG_NUMBER_MAX];
     const LogField fields[] = {
         {"RECOVERY", manager->status.recovery},
-        {"ARENAS", number(arenas, store_count(manager->store))},
-        {"ADOPTED", number(adopted, recovery->adopted)},
-        {"REVISION", number(revision, recovery->position.revision)},
-        {"DURATION_USEC", number(duration, manager->status.recovery_duration_usec)},
+        {"ARENAS", log_number(arenas, store_count(manager->store))},
+        {"ADOPTED", log_number(adopted, recovery->adopted)},
+        {"REVISION", log_number(revision, recovery->position.revision)},
+        {"DURATION_USEC", log_number(duration, manager->status.recovery_duration_usec)},
         {NULL, NULL},
     };
 
@@ -68,13 +43,13 @@ void tell_recovered(const Manager *manager, const Recovery *recovery)
 
 void tell_started(const Manager *manager)
 {
-    char arenas[NUMBER_MAX], revision[NUMBER_MAX], duration[NUMBER_MAX];
+    char arenas[LOG_NUMBER_MAX], revision[LOG_NUMBER_MAX], duration[LOG_NUMBER_MAX];
     uint64_t now = clock_realtime(), begin = manager->status.started_usec;
     const LogField fields[] = {
         {"RECOVERY", manager->status.recovery},
-        {"ARENAS", number(arenas, store_count(manager->store))},
-        {"REVISION", number(revision, store_revision(manager->store))},
-        {"DURATION_USEC", number(duration, now > begin ? now - begin : 0)},
+        {"ARENAS", log_number(arenas, store_count(manager->store))},
+        {"REVISION", log_number(revision, store_revision(manager->store))},
+        {"DURATION_USEC", log_number(duration, now > begin ? now - begin : 0)},
         {NULL, NULL},
     };
 
@@ -83,9 +58,9 @@ void tell_started(const Manager *manager)
 
 void tell_updates_refused(const Manager *manager, const char *reason, const char *what_heals)
 {
-    char revision[NUMBER_MAX];
+    char revision[LOG_NUMBER_MAX];
     const LogField fields[] = {
-        {"REVISION", number(revision, store_revision(manager->store))},
+        {"REVISION", log_number(revision, store_revision(manager->store))},
         {"REASON", reason},
         {NULL, NULL},
     };
@@ -96,9 +71,9 @@ void tell_updates_refused(const Manager *manager, const char *reason, const char
 
 void tell_updates_accepted(const Manager *manager)
 {
-    char revision[NUMBER_MAX];
+    char revision[LOG_NUMBER_MAX];
     const LogField fields[] = {
-        {"REVISION", number(revision, store_revision(manager->store))},
+        {"REVISION", log_number(revision, store_revision(manager->store))},
         {NULL, NULL},
     };
 
@@ -148,13 +123,13 @@ static void format_line(const Manager *manager, char text[static TELL_LINE_MAX])
 {
     const char *reason = store_reason(manager->store);
     size_t arenas = store_count(manager->store);
-    char bytes[FORMAT_BYTES_MAX], revision[32], checkpoint[200];
+    char bytes[FORMAT_BYTES_MAX], revision[FORMAT_NUMBER_MAX], checkpoint[200];
 
     format_checkpoint(manager, checkpoint, sizeof(checkpoint));
     snprintf(text, TELL_LINE_MAX, "%s%s%s%zu arena%s, %s, revision %s; %s",
              reason ? "updates are refused (" : "", reason ? reason : "", reason ? "); " : "",
              arenas, arenas == 1 ? "" : "s", format_bytes(bytes, store_used_bytes(manager->store)),
-             grouped(revision, store_revision(manager->store)), checkpoint);
+             format_number(revision, store_revision(manager->store)), checkpoint);
 }
 
 static void tell_stopping(Manager *manager)

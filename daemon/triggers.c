@@ -181,7 +181,7 @@ bool triggers_changed(const Manager *manager)
 
 static void own_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
 {
-    Manager *manager = (Manager *)(void *)((char *)waiter - offsetof(Manager, own_waiter));
+    Manager *manager = CONTAINER_OF(waiter, Manager, own_waiter);
 
     (void)checkpoint;
     if (event == JOB_COMPLETE || event == JOB_FAILED || event == JOB_CANCELLED)
@@ -284,7 +284,7 @@ void triggers_journal_changed(void *context, JournalState state, int error)
 
 static void final_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *checkpoint)
 {
-    Manager *manager = (Manager *)(void *)((char *)waiter - offsetof(Manager, final_waiter));
+    Manager *manager = CONTAINER_OF(waiter, Manager, final_waiter);
 
     if (event == JOB_CUT || event == JOB_PROGRESS)
         return;

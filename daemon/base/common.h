@@ -1,5 +1,5 @@
-/* What every file of the daemon uses: cleanup attributes, moves of ownership, byte ranges,
- * rounding. */
+/* What every file of the daemon uses: cleanup attributes, moves of ownership, embedded structs,
+ * byte ranges, rounding. */
 #pragma once
 
 #include <assert.h>
@@ -22,6 +22,10 @@
 /* alignment: a power of two. */
 #define ALIGN_UP(x, alignment) (((x) + (alignment)-1) & ~((typeof(x))(alignment)-1))
 #define DIVIDE_UP(x, y) (((x) + (y)-1) / (y))
+
+/* The struct that embeds this member, by a pointer to the member. */
+#define CONTAINER_OF(pointer, type, member)                                                        \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Moves a pointer or a descriptor out of a variable that a cleanup attribute watches. */
 #define TAKE_PTR(pointer)                                                                          \

@@ -155,6 +155,12 @@ void log_event(int priority, const char *message_id, const LogField *fields, con
     va_end(arguments);
 }
 
+const char *log_number(char text[static LOG_NUMBER_MAX], uint64_t value)
+{
+    snprintf(text, LOG_NUMBER_MAX, "%llu", (unsigned long long)value);
+    return text;
+}
+
 const char *log_errno(int error)
 {
     static _Thread_local char text[128];

@@ -35,5 +35,9 @@ typedef struct LogField {
 void log_event(int priority, const char *message_id, const LogField *fields, const char *format,
                ...) _printf_(4, 5);
 
+/* A number as the value of a field, into text. */
+#define LOG_NUMBER_MAX 24
+const char *log_number(char text[static LOG_NUMBER_MAX], uint64_t value);
+
 /* The text of a negative or positive errno, in a buffer of the calling thread. */
 const char *log_errno(int error);

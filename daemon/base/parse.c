@@ -131,22 +131,6 @@ int parse_duration(const char *text, uint64_t *ret_usec)
     return 0;
 }
 
-int parse_boolean(const char *text, bool *ret)
-{
-    static const char *const words[][2] = {
-        {"no", "yes"}, {"false", "true"}, {"off", "on"}, {"0", "1"}};
-
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        for (int value = 0; value < 2; value++) {
-            if (strcmp(text, words[i][value]) == 0) {
-                *ret = value;
-                return 0;
-            }
-        }
-    }
-    return -EINVAL;
-}
-
 int parse_mode(const char *text, unsigned *ret)
 {
     unsigned value = 0;
@@ -162,6 +146,21 @@ int parse_mode(const char *text, unsigned *ret)
     }
     *ret = value;
     return 0;
+}
+
+const char *format_number(char text[static FORMAT_NUMBER_MAX], uint64_t number)
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof(digits), "%" PRIu64, number);
+    size_t at = 0;
+
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            text[at++] = ',';
+        text[at++] = digits[i];
+    }
+    text[at] = '\0';
+    return text;
 }
 
 const char *format_bytes(char text[static FORMAT_BYTES_MAX], uint64_t bytes)

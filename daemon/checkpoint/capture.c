@@ -248,7 +248,7 @@ typedef struct MarksRest {
 
 static void marks_rest_free(HousekeeperTask *task)
 {
-    MarksRest *rest = (MarksRest *)((char *)task - offsetof(MarksRest, task));
+    MarksRest *rest = CONTAINER_OF(task, MarksRest, task);
 
     munmap(rest->map, rest->bytes);
     close(rest->fd);

@@ -59,11 +59,8 @@ void job_kill(Job *job)
 
 static void stall_watch(Job *job)
 {
-    uint64_t usec = MAX(job->options.stall_usec / STALL_LOOKS, USEC_PER_MSEC);
-    struct timeval interval = {
-        .tv_sec = (time_t)(usec / USEC_PER_SEC),
-        .tv_usec = (suseconds_t)(usec % USEC_PER_SEC),
-    };
+    struct timeval interval =
+        clock_timeval(MAX(job->options.stall_usec / STALL_LOOKS, USEC_PER_MSEC));
 
     if (job->options.stall_usec > 0)
         (void)event_add(job->stall_event, &interval);

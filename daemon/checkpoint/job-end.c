@@ -38,13 +38,12 @@ static void job_log(const Checkpoint *checkpoint)
 {
     const char *id = checkpoint->spec.id[0] != '\0' ? checkpoint->spec.id : "(before its cut)";
     char bytes[FORMAT_BYTES_MAX], took[FORMAT_DURATION_MAX], pause[FORMAT_DURATION_MAX],
-        revision[24], duration[24], paused[24];
+        revision[LOG_NUMBER_MAX], duration[LOG_NUMBER_MAX], paused[LOG_NUMBER_MAX];
     LogField fields[LOGGED_ARENAS_MAX + 8];
 
-    (void)snprintf(revision, sizeof(revision), "%ju", (uintmax_t)checkpoint->spec.revision);
-    (void)snprintf(duration, sizeof(duration), "%ju", (uintmax_t)checkpoint->summary.duration_usec);
-    (void)snprintf(paused, sizeof(paused), "%ju", (uintmax_t)checkpoint->summary.pause_usec);
-    job_log_fields(checkpoint, revision, duration, paused, fields);
+    job_log_fields(checkpoint, log_number(revision, checkpoint->spec.revision),
+                   log_number(duration, checkpoint->summary.duration_usec),
+                   log_number(paused, checkpoint->summary.pause_usec), fields);
     if (checkpoint->state == CHECKPOINT_COMPLETE)
         log_event(LOG_INFO, MESSAGE_ID_CHECKPOINT_COMPLETE, fields,
                   "checkpoint %s complete: %s in %s, pause %s", id,
@@ -115,7 +114,7 @@ static void job_finish(Job *job)
 
 static void on_published(Publish *publish)
 {
-    Job *job = (Job *)((char *)publish - offsetof(Job, publish));
+    Job *job = CONTAINER_OF(publish, Job, publish);
 
     if (publish->result < 0) {
         job_note(job, CHECKPOINT_FAILED, "%s: %s", publish->step, log_errno(publish->result));
@@ -128,7 +127,7 @@ static void on_published(Publish *publish)
 
 static void on_discarded(Publish *publish)
 {
-    Job *job = (Job *)((char *)publish - offsetof(Job, publish));
+    Job *job = CONTAINER_OF(publish, Job, publish);
 
     if (publish->result < 0 && publish->result != -ENOENT)
         log_warning("temporary file %s of a checkpoint stays: %s: %s", publish->temporary,

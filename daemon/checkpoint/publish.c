@@ -12,7 +12,7 @@
 
 static Publish *publish_of(HousekeeperTask *task)
 {
-    return (Publish *)((char *)task - offsetof(Publish, task));
+    return CONTAINER_OF(task, Publish, task);
 }
 
 static void publish_done(HousekeeperTask *task)

@@ -46,7 +46,7 @@ static void make_run(HousekeeperTask *task)
 static void make_done(HousekeeperTask *task)
 {
     MakeTask *make = (MakeTask *)task;
-    Rotation *rotation = (Rotation *)((char *)make - offsetof(Rotation, make));
+    Rotation *rotation = CONTAINER_OF(make, Rotation, make);
 
     make->under_way = false;
     if (make->result < 0) {
@@ -96,7 +96,7 @@ static void fill_take(Rotation *rotation)
 static void fill_done(HousekeeperTask *task)
 {
     FillTask *fill = (FillTask *)task;
-    Rotation *rotation = (Rotation *)((char *)fill - offsetof(Rotation, fill));
+    Rotation *rotation = CONTAINER_OF(fill, Rotation, fill);
 
     if (atomic_load(&fill->state) == FILL_FILLED) {
         if (fill->result < 0)

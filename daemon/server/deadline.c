@@ -13,11 +13,7 @@ static int deadlines_arm(Deadlines *deadlines, uint64_t now)
     const Connection *first = TAILQ_FIRST(&deadlines->list);
     uint64_t due = first->deadline_since + deadlines->usec;
     /* libevent's clock is coarse: never ask for less than it can tell apart. */
-    uint64_t wait = MAX(due > now ? due - now : 0, USEC_PER_MSEC);
-    struct timeval delay = {
-        .tv_sec = (time_t)(wait / USEC_PER_SEC),
-        .tv_usec = (suseconds_t)(wait % USEC_PER_SEC),
-    };
+    struct timeval delay = clock_timeval(MAX(due > now ? due - now : 0, USEC_PER_MSEC));
 
     return event_add(&deadlines->timer, &delay) < 0 ? -EIO : 0;
 }

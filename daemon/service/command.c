@@ -165,7 +165,7 @@ static int set_up(posix_spawnattr_t *attributes, posix_spawn_file_actions_t *fil
 
 static void spawn(HousekeeperTask *task)
 {
-    Run *run = (Run *)((char *)task - offsetof(Run, task));
+    Run *run = CONTAINER_OF(task, Run, task);
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     int r = posix_spawnattr_init(&attributes);
@@ -190,8 +190,7 @@ static void next(Command *command);
 
 static void set_timer(Command *command, uint64_t usec)
 {
-    const struct timeval wait = {.tv_sec = (time_t)(usec / USEC_PER_SEC),
-                                 .tv_usec = (suseconds_t)(usec % USEC_PER_SEC)};
+    const struct timeval wait = clock_timeval(usec);
 
     event_add(command->timer, &wait);
 }
@@ -216,12 +215,12 @@ static void log_end(const Command *command)
 {
     const CommandState *last = &command->last;
     uint64_t usec = clock_monotonic() - command->started;
-    char took[FORMAT_DURATION_MAX], number[24];
+    char took[FORMAT_DURATION_MAX], number[LOG_NUMBER_MAX];
     const char *why = command->timed_out ? ", since it took too long" : "";
-    const LogField fields[] = {
-        {"CHECKPOINT_ID", last->checkpoint}, {"DURATION_USEC", number}, {NULL, NULL}};
+    const LogField fields[] = {{"CHECKPOINT_ID", last->checkpoint},
+                               {"DURATION_USEC", log_number(number, usec)},
+                               {NULL, NULL}};
 
-    snprintf(number, sizeof(number), "%llu", (unsigned long long)usec);
     format_duration(took, usec);
     if (last->signal > 0)
         log_event(LOG_WARNING, NULL, fields,
@@ -298,7 +297,7 @@ static int watch(Command *command)
 
 static void on_spawned(HousekeeperTask *task)
 {
-    Run *run = (Run *)((char *)task - offsetof(Run, task));
+    Run *run = CONTAINER_OF(task, Run, task);
     Command *command = run->command;
     int r = run->result;
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/clock.h"
 #include "service/notify.h"
 
 struct Notify {
@@ -30,9 +31,7 @@ int notify_new(struct event_base *base, Notify **ret)
     if (!notify)
         return -ENOMEM;
     if (sd_watchdog_enabled(0, &usec) > 0) {
-        usec /= 2;
-        interval = (struct timeval){.tv_sec = (time_t)(usec / USEC_PER_SEC),
-                                    .tv_usec = (suseconds_t)(usec % USEC_PER_SEC)};
+        interval = clock_timeval(usec / 2);
         notify->watchdog = event_new(base, -1, EV_PERSIST, ping, NULL);
         if (!notify->watchdog || event_add(notify->watchdog, &interval) < 0) {
             notify_free(notify);

@@ -103,25 +103,25 @@ Test(parse, modes_are_octal)
     cr_assert(eq(uint, mode, 0777));
 }
 
-Test(parse, booleans)
-{
-    bool value = false;
-
-    cr_assert(eq(int, parse_boolean("yes", &value), 0));
-    cr_assert(value);
-    cr_assert(eq(int, parse_boolean("off", &value), 0));
-    cr_assert(not(value));
-    cr_assert(eq(int, parse_boolean("1", &value), 0));
-    cr_assert(value);
-    cr_assert(eq(int, parse_boolean("maybe", &value), -EINVAL));
-    cr_assert(eq(int, parse_boolean("", &value), -EINVAL));
-    cr_assert(value);
-}
-
 typedef struct Formatted {
     uint64_t value;
     const char *text;
 } Formatted;
+
+Test(parse, numbers_are_written_in_groups_of_three_digits)
+{
+    static const Formatted cases[] = {
+        {0, "0"},
+        {999, "999"},
+        {1000, "1,000"},
+        {81234, "81,234"},
+        {UINT64_MAX, "18,446,744,073,709,551,615"},
+    };
+    char text[FORMAT_NUMBER_MAX];
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        cr_assert(eq(str, (char *)format_number(text, cases[i].value), (char *)cases[i].text));
+}
 
 Test(parse, bytes_are_written_for_people)
 {
