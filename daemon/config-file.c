@@ -183,3 +183,24 @@ int config_read(Config *config, const char *path, bool required, ConfigError *er
     }
     return drop_ins_read(config, directory, error);
 }
+
+int config_load(Config *config, const char *path, bool required, const char *const *overrides,
+                ConfigError *error)
+{
+    int r = config_read(config, path, required, error);
+
+    for (; r == 0 && overrides != NULL && *overrides != NULL; overrides++)
+        r = config_set(config, *overrides, error);
+    return r == 0 ? config_check(config, error) : r;
+}
+
+const char *config_error_text(const ConfigError *error, char text[static CONFIG_ERROR_TEXT_MAX])
+{
+    const char *file = error->file[0] != '\0' ? error->file : "configuration";
+
+    if (error->line > 0)
+        snprintf(text, CONFIG_ERROR_TEXT_MAX, "%s:%d: %s", file, error->line, error->reason);
+    else
+        snprintf(text, CONFIG_ERROR_TEXT_MAX, "%s: %s", file, error->reason);
+    return text;
+}

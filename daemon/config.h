@@ -77,6 +77,15 @@ int config_set(Config *config, const char *option, ConfigError *error);
 /* Cross-checks after everything was read (limits that contradict each other). */
 int config_check(const Config *config, ConfigError *error);
 
+/* All of that in its order: the file and its drop-ins, each of overrides (texts for config_set,
+ * ended by NULL; NULL: none), the checks. *config holds the defaults before. Returns as config_read.
+ */
+int config_load(Config *config, const char *path, bool required, const char *const *overrides,
+                ConfigError *error);
+/* "FILE:LINE: REASON", less what is not known: into text. */
+#define CONFIG_ERROR_TEXT_MAX 600
+const char *config_error_text(const ConfigError *error, char text[static CONFIG_ERROR_TEXT_MAX]);
+
 /* Takes over from *from what may change while the daemon runs. Names of keys whose values differ
  * and which cannot change, as "Section.Key" (constants), go into ignored, which has room for count;
  * those keep their old values in *into. Returns how many. *from is the caller's to deinit. */

@@ -12,20 +12,13 @@
 
 static int configure(Config *config, const Options *options)
 {
+    char text[CONFIG_ERROR_TEXT_MAX];
     ConfigError error;
-    int r;
+    int r = config_load(config, options->config_path, options->config_required, options->overrides,
+                        &error);
 
-    r = config_read(config, options->config_path, options->config_required, &error);
-    for (size_t i = 0; r == 0 && i < options->overrides_count; i++)
-        r = config_set(config, options->overrides[i], &error);
-    if (r == 0)
-        r = config_check(config, &error);
-    if (r == 0)
-        return 0;
-    if (error.line > 0)
-        log_error("%s:%d: %s", error.file, error.line, error.reason);
-    else
-        log_error("%s: %s", error.file[0] != '\0' ? error.file : "configuration", error.reason);
+    if (r < 0)
+        log_error("%s", config_error_text(&error, text));
     return r;
 }
 

@@ -149,5 +149,5 @@ gid_t reload_group(const char *name);
 gid_t reload_socket_group(const Config *config);
 gid_t reload_create_group(const Config *config);
 uint64_t reload_memory_max(const Config *config);
-int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size,
-               int *ret_line, char *reason, size_t reason_size);
+/* Of MethodsHost. */
+int reload_run(void *context, const char **ignored, size_t count, ReloadError *error);

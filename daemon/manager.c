@@ -52,8 +52,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
 {
     Manager *manager = context;
     const char *ignored[64] = {NULL};
-    char file[256], reason[256];
-    int line;
+    ReloadError error;
 
     (void)what;
     switch (signal_number) {
@@ -61,8 +60,7 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
         triggers_now(manager);
         break;
     case SIGHUP:
-        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored) - 1, file, sizeof(file), &line,
-                         reason, sizeof(reason));
+        (void)reload_run(manager, ignored, ARRAY_SIZE(ignored) - 1, &error);
         for (size_t i = 0; ignored[i]; i++)
             log_notice("reload: %s takes effect at the next start", ignored[i]);
         break;
@@ -156,9 +154,7 @@ static void set_deadline(Manager *manager)
         return;
     }
     now = clock_monotonic();
-    deadline = deadline > now ? deadline - now : 0;
-    wait = (struct timeval){.tv_sec = (time_t)(deadline / USEC_PER_SEC),
-                            .tv_usec = (suseconds_t)(deadline % USEC_PER_SEC)};
+    wait = clock_timeval(deadline > now ? deadline - now : 0);
     event_add(manager->deadline, &wait);
 }
 

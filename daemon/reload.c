@@ -55,63 +55,58 @@ uint64_t reload_memory_max(const Config *config)
     return config->memory_bytes_max > 0 ? config->memory_bytes_max : config_memory_default();
 }
 
-/* Reads all sources again, in the order of the start. */
-static int read_sources(const ManagerOptions *options, Config *config, ConfigError *error)
-{
-    int r = config_read(config, options->config_path, options->config_required, error);
-
-    for (const char *const *override = options->overrides; r >= 0 && override && *override;
-         override++)
-        r = config_set(config, *override, error);
-    return r < 0 ? r : config_check(config, error);
-}
-
 static bool text_equal(const char *a, const char *b)
 {
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-int reload_run(void *context, const char **ignored, size_t count, char *file, size_t file_size,
-               int *ret_line, char *reason, size_t reason_size)
+/* What may change does, and the objects hear of it. */
+static void take_over(Manager *manager, Config *fresh, const char **ignored, size_t count)
 {
-    Manager *manager = context;
-    uint64_t interval = manager->config->interval_usec;
-    ConfigError error = {0};
+    const Config *config = manager->config;
+    uint64_t interval = config->interval_usec;
+    /* Looking a group up may ask a directory server: not in the loop where nothing was renamed. */
+    bool renamed = !text_equal(config->create_group, fresh->create_group);
     ServerLimits limits;
     JobOptions job;
+
+    config_apply(manager->config, fresh, ignored, count);
+    if (renamed)
+        manager->create_gid = reload_create_group(config);
+    limits = reload_server_limits(config);
+    job = reload_job_options(config);
+    server_set_limits(manager->server, &limits);
+    job_set_options(manager->job, &job);
+    store_set_limits(manager->store, config->arenas_max, reload_memory_max(config));
+    methods_set_limits(manager->methods, manager->create_gid, config->arena_bytes_max);
+    journal_set_policy(manager->journal, (JournalPolicy)config->sync, config->sync_interval_usec,
+                       config->segment_bytes_max);
+    if (config->interval_usec != interval)
+        triggers_start(manager); /* else reloads would put the checkpoint off again and again */
+    after_configure(manager);
+}
+
+int reload_run(void *context, const char **ignored, size_t count, ReloadError *error)
+{
+    Manager *manager = context;
+    const ManagerOptions *options = manager->options;
+    char text[CONFIG_ERROR_TEXT_MAX];
+    ConfigError found = {0};
     Config fresh;
-    bool renamed;
     int r;
 
     config_init(&fresh);
-    r = read_sources(manager->options, &fresh, &error);
-    if (r < 0) {
-        config_deinit(&fresh);
-        snprintf(file, file_size, "%s", error.file);
-        snprintf(reason, reason_size, "%s", error.reason);
-        *ret_line = error.line;
-        log_error("reload: %s:%d: %s; the old configuration stays", error.file, error.line,
-                  error.reason);
-        return r;
+    r = config_load(&fresh, options->config_path, options->config_required, options->overrides,
+                    &found);
+    if (r == 0) {
+        take_over(manager, &fresh, ignored, count);
+        log_info("configuration read again");
+    } else {
+        log_error("reload: %s; the old configuration stays", config_error_text(&found, text));
+        error->line = found.line;
+        snprintf(error->file, sizeof(error->file), "%s", found.file);
+        snprintf(error->reason, sizeof(error->reason), "%s", found.reason);
     }
-    /* Looking a group up may ask a directory server: not in the loop where nothing was renamed. */
-    renamed = !text_equal(manager->config->create_group, fresh.create_group);
-    config_apply(manager->config, &fresh, ignored, count);
     config_deinit(&fresh);
-    if (renamed)
-        manager->create_gid = reload_create_group(manager->config);
-    limits = reload_server_limits(manager->config);
-    job = reload_job_options(manager->config);
-    server_set_limits(manager->server, &limits);
-    job_set_options(manager->job, &job);
-    store_set_limits(manager->store, manager->config->arenas_max,
-                     reload_memory_max(manager->config));
-    methods_set_limits(manager->methods, manager->create_gid, manager->config->arena_bytes_max);
-    journal_set_policy(manager->journal, (JournalPolicy)manager->config->sync,
-                       manager->config->sync_interval_usec, manager->config->segment_bytes_max);
-    if (manager->config->interval_usec != interval)
-        triggers_start(manager); /* else reloads would put the checkpoint off again and again */
-    after_configure(manager);
-    log_info("configuration read again");
-    return 0;
+    return r;
 }

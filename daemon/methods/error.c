@@ -142,13 +142,13 @@ MethodResult error_image_damaged(MethodCall *call, const char *id, const char *w
     return method_end(call, &writer);
 }
 
-MethodResult error_configuration(MethodCall *call, const char *file, int line, const char *reason)
+MethodResult error_configuration(MethodCall *call, const ReloadError *error)
 {
     JsonWriter writer = error_begin(call, CONFIGURATION_INVALID);
 
-    member_text(&writer, "file", file);
-    member_int(&writer, "line", (uint64_t)line);
-    member_text(&writer, "reason", reason);
+    member_text(&writer, "file", error->file);
+    member_int(&writer, "line", (uint64_t)error->line);
+    member_text(&writer, "reason", error->reason);
     return method_end(call, &writer);
 }
 

@@ -87,7 +87,7 @@ MethodResult error_checkpoint_failed(MethodCall *call, const char *id, const cha
 MethodResult error_checkpoint_cancelled(MethodCall *call, const char *id);
 MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where,
                                  const char *reason);
-MethodResult error_configuration(MethodCall *call, const char *file, int line, const char *reason);
+MethodResult error_configuration(MethodCall *call, const ReloadError *error);
 /* What the store answered. operations: of the update, to name the key; in_apply: also tell the
  * operation's index. */
 MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome,

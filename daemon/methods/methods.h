@@ -57,14 +57,20 @@ typedef struct ServiceCommand {
     int signal;             /* 0: none killed it */
 } ServiceCommand;
 
+/* What is wrong with the configuration, and where. line: 0 where all of the file is meant. */
+typedef struct ReloadError {
+    char file[256];
+    int line;
+    char reason[256];
+} ReloadError;
+
 typedef struct MethodsHost {
     void *context;
     unsigned (*connections)(void *context);
     uint64_t (*durable_revision)(void *context);
-    /* Reads the configuration again; names of what cannot change now into ignored. 0, or -EINVAL
-     * with where and why. */
-    int (*reload)(void *context, const char **ignored, size_t count, char *file, size_t file_size,
-                  int *ret_line, char *reason, size_t reason_size);
+    /* Reads the configuration again; names of what cannot change now into ignored, which has room
+     * for count. 0, or a negative errno with *error filled. */
+    int (*reload)(void *context, const char **ignored, size_t count, ReloadError *error);
     /* An update was parked for want of room in the ring. */
     void (*parked)(void *context);
     /* Appends the daemon's metrics, but for those of single arenas, as OpenMetrics text without its

@@ -95,14 +95,12 @@ MethodResult method_reload(MethodCall *call)
 {
     const MethodsHost *host = call->methods->options.host;
     const char *ignored[RELOAD_IGNORED_MAX] = {NULL};
-    char file[256] = "", reason[256] = "";
+    ReloadError error;
     JsonWriter writer;
-    int line = 0, r;
+    int r = host->reload(host->context, ignored, ARRAY_SIZE(ignored), &error);
 
-    r = host->reload(host->context, ignored, ARRAY_SIZE(ignored), file, sizeof(file), &line, reason,
-                     sizeof(reason));
     if (r < 0)
-        return error_configuration(call, file, line, reason);
+        return error_configuration(call, &error);
     writer = method_reply(call);
     json_name(&writer, "ignored");
     json_begin_array(&writer);
