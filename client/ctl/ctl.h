@@ -102,6 +102,9 @@ typedef struct Verb {
 /* verbs.c: ended by one without a name. */
 extern const Verb verbs[];
 const Verb *verb_find(const char *name);
+/* "put ARENA KEY [JSON|-]": into text. */
+#define VERB_USAGE_MAX 64
+const char *verb_usage(const Verb *verb, char text[static VERB_USAGE_MAX]);
 
 /* main.c: connects to the daemon that the options name, with their timeout; says nothing. 0 or a
  * negative errno. */

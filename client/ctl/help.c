@@ -40,17 +40,15 @@ static void print_title(const Ctl *ctl, const char *text)
 
 void help_print(const Ctl *ctl)
 {
+    char usage[VERB_USAGE_MAX];
     unsigned every = 0;
 
     printf("holdfastctl [OPTIONS...] COMMAND ...\n");
     print_title(ctl, "Ask and steer the holdfast daemon");
     for (const Verb *verb = verbs; verb->name != NULL; verb++) {
-        char usage[64];
-        snprintf(usage, sizeof(usage), "%s%s%s", verb->name, verb->arguments != NULL ? " " : "",
-                 verb->arguments != NULL ? verb->arguments : "");
         if (verb->group != NULL)
             heading(ctl, verb->group);
-        printf("  %-29s %s\n", usage, verb->help);
+        printf("  %-29s %s\n", verb_usage(verb, usage), verb->help);
         every |= verb->options;
     }
     heading(ctl, "Options");
@@ -63,8 +61,9 @@ void help_print(const Ctl *ctl)
 
 void help_print_verb(const Ctl *ctl, const Verb *verb)
 {
-    printf("holdfastctl [OPTIONS...] %s%s%s\n", verb->name, verb->arguments != NULL ? " " : "",
-           verb->arguments != NULL ? verb->arguments : "");
+    char usage[VERB_USAGE_MAX];
+
+    printf("holdfastctl [OPTIONS...] %s\n", verb_usage(verb, usage));
     print_title(ctl, verb->help);
     if (verb->options != 0) {
         heading(ctl, "Options");

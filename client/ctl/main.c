@@ -48,6 +48,7 @@ static int run_verb(Ctl *ctl, int count, char **arguments)
 {
     const char *name = count > 0 ? arguments[0] : "status";
     const Verb *verb = verb_find(name);
+    char usage[VERB_USAGE_MAX];
     int r;
 
     if (verb == NULL)
@@ -65,9 +66,7 @@ static int run_verb(Ctl *ctl, int count, char **arguments)
         arguments++;
     }
     if (count < verb->minimum || (verb->maximum >= 0 && count > verb->maximum))
-        return failure(STATUS_USAGE, "usage: holdfastctl %s%s%s", verb->name,
-                       verb->arguments != NULL ? " " : "",
-                       verb->arguments != NULL ? verb->arguments : "");
+        return failure(STATUS_USAGE, "usage: holdfastctl %s", verb_usage(verb, usage));
     if (!verb->offline)
         r = connect_daemon(ctl);
     if (r != 0)

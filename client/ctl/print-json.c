@@ -142,6 +142,23 @@ void print_string(FILE *out, const char *characters, size_t size)
     putc_unlocked('"', out);
 }
 
+void print_entry(const char *arena, const HoldfastItem *entry, bool revision)
+{
+    putc_unlocked('{', stdout);
+    if (arena != NULL) {
+        fputs_unlocked("\"arena\":", stdout);
+        print_string(stdout, arena, strlen(arena));
+        putc_unlocked(',', stdout);
+    }
+    fputs_unlocked("\"key\":", stdout);
+    print_string(stdout, entry->key, entry->key_length);
+    fputs_unlocked(",\"value\":", stdout);
+    fwrite_unlocked(entry->json, 1, entry->json_length, stdout);
+    if (revision)
+        printf(",\"revision\":%llu", (unsigned long long)entry->revision);
+    fputs_unlocked("}\n", stdout);
+}
+
 void print_plain(const Ctl *ctl, const char *characters, size_t size)
 {
     if (!ctl->terminal) {
@@ -155,21 +172,6 @@ void print_plain(const Ctl *ctl, const char *characters, size_t size)
 int print_check(void)
 {
     return ferror(stdout) ? -EIO : 0;
-}
-
-const char *print_number(char text[static PRINT_NUMBER_MAX], uint64_t number)
-{
-    char digits[24];
-    int length = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number);
-    size_t at = 0;
-
-    for (int i = 0; i < length; i++) {
-        if (i > 0 && (length - i) % 3 == 0)
-            text[at++] = ',';
-        text[at++] = digits[i];
-    }
-    text[at] = '\0';
-    return text;
 }
 
 const char *print_time(char text[static PRINT_TIME_MAX], uint64_t usec)

@@ -9,13 +9,13 @@ JsonMode print_mode(const Ctl *ctl);
 void print_json(const Ctl *ctl, const char *json, size_t size, JsonMode mode);
 /* A JSON string of these characters; no newline. */
 void print_string(FILE *out, const char *characters, size_t size);
+/* An entry as a JSON line, as export and list -j write them; its arena first unless that is NULL,
+ * its revision last where wanted. */
+void print_entry(const char *arena, const HoldfastItem *entry, bool revision);
 /* The characters, with control characters replaced where they go to a terminal. */
 void print_plain(const Ctl *ctl, const char *characters, size_t size);
 /* Whether stdout still takes what is printed; 0 or -EIO: to stop what is long. */
 int print_check(void);
-/* "12,345": into text. */
-#define PRINT_NUMBER_MAX 32
-const char *print_number(char text[static PRINT_NUMBER_MAX], uint64_t number);
 /* The one word or the other, for so many. */
 static inline const char *print_plural(uint64_t number, const char *one, const char *many)
 {

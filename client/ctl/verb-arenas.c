@@ -50,7 +50,7 @@ static const Column arena_columns[] = {
 
 static void show_arena(Table *table, const HoldfastArena *arena)
 {
-    char number[PRINT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX], name[16];
+    char number[FORMAT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX], name[16];
 
     table_row(table);
     table_set(table, ARENA_NAME, arena->name);
@@ -62,10 +62,10 @@ static void show_arena(Table *table, const HoldfastArena *arena)
         table_set(table, ARENA_MODE, "-");
         return;
     }
-    table_set(table, ARENA_ENTRIES, print_number(number, arena->entries));
+    table_set(table, ARENA_ENTRIES, format_number(number, arena->entries));
     table_set(table, ARENA_USED, format_bytes(bytes, arena->used_bytes));
     table_set(table, ARENA_MAX, format_bytes(bytes, arena->max_bytes));
-    table_set(table, ARENA_REVISION, print_number(number, arena->revision));
+    table_set(table, ARENA_REVISION, format_number(number, arena->revision));
     snprintf(name, sizeof(name), "%04o", arena->mode);
     table_set(table, ARENA_MODE, name);
 }

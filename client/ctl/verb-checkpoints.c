@@ -1,4 +1,6 @@
 /* checkpoint, checkpoints, verify, cancel, remove. */
+#include <holdfast/layout.h>
+
 #include "base/parse.h"
 #include "show.h"
 
@@ -42,14 +44,14 @@ static void follow(void *context, const HoldfastCheckpoint *checkpoint)
     uint64_t elapsed =
         following->verify ? progress_elapsed(&following->progress) : checkpoint->duration_usec;
     char rate[FORMAT_BYTES_MAX], captured[64] = "", left[FORMAT_DURATION_MAX],
-                                 number[PRINT_NUMBER_MAX], detail[192];
+                                 number[FORMAT_NUMBER_MAX], detail[192];
 
     if (!progress_due(&following->progress))
         return;
     if (!following->verify)
         snprintf(captured, sizeof(captured), ", %s captured",
-                 print_number(number, checkpoint->pages_captured));
-    format_bytes(rate, (uint64_t)((double)checkpoint->pages_done * 4096 * USEC_PER_SEC /
+                 format_number(number, checkpoint->pages_captured));
+    format_bytes(rate, (uint64_t)((double)checkpoint->pages_done * HOLDFAST_PAGE_BYTES * USEC_PER_SEC /
                                   (double)MAX(elapsed, 1)));
     format_duration(left, time_left(elapsed, checkpoint->pages_done, checkpoint->pages_total));
     snprintf(detail, sizeof(detail), "%s/s%s, %s left", rate, captured, left);
@@ -146,14 +148,14 @@ static const Column columns[] = {
 
 static void add_checkpoint(Table *table, const HoldfastCheckpoint *checkpoint)
 {
-    char text[FORMAT_DURATION_MAX], number[PRINT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX],
+    char text[FORMAT_DURATION_MAX], number[FORMAT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX],
         age[SHOW_AGE_MAX];
 
     table_row(table);
     table_set(table, COLUMN_ID, checkpoint->id);
     table_set(table, COLUMN_LABEL, checkpoint->label != NULL ? checkpoint->label : "-");
     table_set(table, COLUMN_STATE, checkpoint->state);
-    table_set(table, COLUMN_REVISION, print_number(number, checkpoint->revision));
+    table_set(table, COLUMN_REVISION, format_number(number, checkpoint->revision));
     table_set(table, COLUMN_SIZE, format_bytes(bytes, checkpoint->image_bytes));
     table_set(table, COLUMN_PAUSE, format_duration(text, checkpoint->pause_usec));
     table_set(table, COLUMN_DURATION, format_duration(text, checkpoint->duration_usec));

@@ -74,7 +74,7 @@ static int restore_arena(Image *image, size_t index, Arena **ret)
 static int check_arena(Image *image, size_t index)
 {
     const ImageArena *held = image_reader_arena(image->reader, index);
-    char entries[PRINT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX];
+    char entries[FORMAT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX];
     ArenaReport report;
     Arena *arena;
     int status = restore_arena(image, index, &arena);
@@ -91,7 +91,7 @@ static int check_arena(Image *image, size_t index)
                          image->path, held->name, (unsigned long long)report.entries,
                          (unsigned long long)held->entries);
     else if (!image->ctl->options.quiet)
-        printf("arena %s: good, %s %s, %s\n", held->name, print_number(entries, report.entries),
+        printf("arena %s: good, %s %s, %s\n", held->name, format_number(entries, report.entries),
                print_plural(report.entries, "entry", "entries"),
                format_bytes(bytes, report.live_bytes));
     arena_free(arena);
@@ -134,15 +134,15 @@ static const Column info_columns[] = {
 
 static void add_arena(Table *table, const ImageArena *arena)
 {
-    char number[PRINT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX];
+    char number[FORMAT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX];
 
     table_row(table);
     table_set(table, INFO_ARENA, arena->name);
     table_set(table, INFO_HELD, arena->held ? "yes" : "no");
-    table_set(table, INFO_ENTRIES, print_number(number, arena->entries));
+    table_set(table, INFO_ENTRIES, format_number(number, arena->entries));
     table_set(table, INFO_USED, format_bytes(bytes, arena->used_bytes));
     table_set(table, INFO_MAX, format_bytes(bytes, arena->attributes.max_bytes));
-    table_set(table, INFO_REVISION, print_number(number, arena->revision));
+    table_set(table, INFO_REVISION, format_number(number, arena->revision));
     snprintf(number, sizeof(number), "%04o", arena->attributes.mode);
     table_set(table, INFO_MODE, number);
 }
@@ -151,19 +151,19 @@ static void print_facts(const Image *image)
 {
     const ImageSpec *spec = image_reader_spec(image->reader);
     const ImageSummary *summary = image_reader_summary(image->reader);
-    char time[PRINT_TIME_MAX], bytes[FORMAT_BYTES_MAX], number[PRINT_NUMBER_MAX],
+    char time[PRINT_TIME_MAX], bytes[FORMAT_BYTES_MAX], number[FORMAT_NUMBER_MAX],
         duration[FORMAT_DURATION_MAX];
 
     printf("         ID: %s\n", spec->id);
     if (spec->label[0] != '\0')
         printf("      Label: %s\n", spec->label);
-    printf("   Revision: %s\n", print_number(number, spec->revision));
+    printf("   Revision: %s\n", format_number(number, spec->revision));
     printf("        Cut: %s\n", print_time(time, spec->started_usec));
     printf("       Size: %s", format_bytes(bytes, image_reader_bytes(image->reader)));
     printf(" for %s of state%s\n", format_bytes(bytes, summary->state_bytes),
            spec->zstd ? ", zstd" : "");
-    printf("      Pages: %s", print_number(number, summary->pages_total));
-    printf(", %s captured\n", print_number(number, summary->pages_captured));
+    printf("      Pages: %s", format_number(number, summary->pages_total));
+    printf(", %s captured\n", format_number(number, summary->pages_captured));
     printf("      Pause: %s\n", format_duration(duration, summary->pause_usec));
     printf("   Duration: %s\n", format_duration(duration, summary->duration_usec));
     printf("     Layout: %u\n\n", image_reader_layout_version(image->reader));
@@ -234,19 +234,14 @@ static int image_info(Image *image)
 
 static bool export_entry(void *context, const ArenaEntry *entry)
 {
-    const char *arena = context;
+    const HoldfastItem item = {
+        .key = entry->key.data,
+        .key_length = entry->key.size,
+        .json = entry->value.data,
+        .json_length = entry->value.size,
+    };
 
-    fputc('{', stdout);
-    if (arena != NULL) {
-        fputs("\"arena\":", stdout);
-        print_string(stdout, arena, strlen(arena));
-        fputc(',', stdout);
-    }
-    fputs("\"key\":", stdout);
-    print_string(stdout, entry->key.data, entry->key.size);
-    fputs(",\"value\":", stdout);
-    fwrite(entry->value.data, 1, entry->value.size, stdout);
-    fputs("}\n", stdout);
+    print_entry(context, &item, false);
     return !ferror(stdout);
 }
 

@@ -108,12 +108,12 @@ static void batch_failed(Import *import, const Batch *batch, int r)
 
 static void show_import(Import *import)
 {
-    char bytes[FORMAT_BYTES_MAX], number[PRINT_NUMBER_MAX], detail[128];
+    char bytes[FORMAT_BYTES_MAX], number[FORMAT_NUMBER_MAX], detail[128];
     uint64_t elapsed = MAX(progress_elapsed(&import->progress), 1);
 
     if (!progress_due(&import->progress))
         return;
-    snprintf(detail, sizeof(detail), "%s entries, %s/s", print_number(number, import->entries),
+    snprintf(detail, sizeof(detail), "%s entries, %s/s", format_number(number, import->entries),
              format_bytes(bytes, (uint64_t)((double)import->lines.bytes_read * USEC_PER_SEC /
                                             (double)elapsed)));
     progress_update(&import->progress, import->lines.bytes_read, import->lines.bytes_total, detail);
@@ -283,13 +283,13 @@ static void run_import(Import *import)
 
 static void tell_result(const Import *import)
 {
-    char number[PRINT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX], duration[FORMAT_DURATION_MAX];
+    char number[FORMAT_NUMBER_MAX], bytes[FORMAT_BYTES_MAX], duration[FORMAT_DURATION_MAX];
 
     if (import->message != NULL)
         failure(import->status, "%s", import->message);
     if (import->ctl->options.quiet)
         return;
-    fprintf(stderr, "%s %s imported, %s in %s\n", print_number(number, import->entries),
+    fprintf(stderr, "%s %s imported, %s in %s\n", format_number(number, import->entries),
             print_plural(import->entries, "entry", "entries"),
             format_bytes(bytes, import->lines.bytes_read),
             format_duration(duration, progress_elapsed(&import->progress)));

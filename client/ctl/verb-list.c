@@ -37,19 +37,20 @@ static bool is_lines(const Ctl *ctl)
 
 static void print_line(const Ctl *ctl, const Row *row)
 {
-    char member[32];
+    const HoldfastItem entry = {
+        .key = row->key,
+        .key_length = row->key_length,
+        .json = row->value,
+        .json_length = row->value_length,
+        .revision = row->revision,
+    };
 
-    if (ctl->options.keys) {
-        print_string(stdout, row->key, row->key_length);
-        putchar('\n');
+    if (!ctl->options.keys) {
+        print_entry(NULL, &entry, true);
         return;
     }
-    fputs("{\"key\":", stdout);
     print_string(stdout, row->key, row->key_length);
-    fputs(",\"value\":", stdout);
-    fwrite(row->value, 1, row->value_length, stdout);
-    snprintf(member, sizeof(member), ",\"revision\":%llu}\n", (unsigned long long)row->revision);
-    fputs(member, stdout);
+    putchar('\n');
 }
 
 /* As many bytes of the text as go into the columns, whole characters of UTF-8. */

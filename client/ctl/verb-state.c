@@ -43,7 +43,7 @@ typedef struct Asked {
     size_t count;
 } Asked;
 
-static int print_entry(void *context, const HoldfastItem *entry)
+static int take_entry(void *context, const HoldfastItem *entry)
 {
     Asked *asked = context;
 
@@ -51,13 +51,7 @@ static int print_entry(void *context, const HoldfastItem *entry)
         if (asked->keys[i].size == entry->key_length &&
             memcmp(asked->keys[i].data, entry->key, entry->key_length) == 0)
             asked->came[i] = true;
-    fputs("{\"key\":", stdout);
-    print_string(stdout, entry->key, entry->key_length);
-    fputs(",\"value\":", stdout);
-    fwrite(entry->json, 1, entry->json_length, stdout);
-    if (asked->ctl->options.revision)
-        printf(",\"revision\":%llu", (unsigned long long)entry->revision);
-    fputs("}\n", stdout);
+    print_entry(NULL, entry, asked->ctl->options.revision);
     return print_check();
 }
 
@@ -75,7 +69,7 @@ static int get_many(Ctl *ctl, const char *arena, int count, char **keys)
         return failure_call(ctl, -ENOMEM);
     for (int i = 0; i < count; i++)
         texts[i] = (HoldfastText){keys[i], strlen(keys[i])};
-    r = holdfast_get_many(ctl->connection, arena, texts, (size_t)count, print_entry, &asked, NULL);
+    r = holdfast_get_many(ctl->connection, arena, texts, (size_t)count, take_entry, &asked, NULL);
     if (r != 0)
         return failure_call(ctl, r);
     for (int i = 0; i < count; i++)

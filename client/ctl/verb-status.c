@@ -69,36 +69,36 @@ static void print_recovery(const HoldfastStatus *status)
 
 static void print_memory(const HoldfastStatus *status)
 {
-    char bytes[FORMAT_BYTES_MAX], arenas[PRINT_NUMBER_MAX], entries[PRINT_NUMBER_MAX];
+    char bytes[FORMAT_BYTES_MAX], arenas[FORMAT_NUMBER_MAX], entries[FORMAT_NUMBER_MAX];
 
     label("Memory");
     printf("%s, %s %s, %s %s\n", format_bytes(bytes, status->used_bytes),
-           print_number(arenas, status->arenas), print_plural(status->arenas, "arena", "arenas"),
-           print_number(entries, status->entries),
+           format_number(arenas, status->arenas), print_plural(status->arenas, "arena", "arenas"),
+           format_number(entries, status->entries),
            print_plural(status->entries, "entry", "entries"));
 }
 
 static void print_durability(const HoldfastStatus *status)
 {
-    char revision[PRINT_NUMBER_MAX], durable[PRINT_NUMBER_MAX];
+    char revision[FORMAT_NUMBER_MAX], durable[FORMAT_NUMBER_MAX];
 
     label("Durable");
     if (status->durable_revision >= status->revision)
-        printf("revision %s, everything\n", print_number(revision, status->revision));
+        printf("revision %s, everything\n", format_number(revision, status->revision));
     else
-        printf("revision %s of %s\n", print_number(durable, status->durable_revision),
-               print_number(revision, status->revision));
+        printf("revision %s of %s\n", format_number(durable, status->durable_revision),
+               format_number(revision, status->revision));
 }
 
 static void print_traffic(const HoldfastStatus *status)
 {
-    char updates[PRINT_NUMBER_MAX], reads[PRINT_NUMBER_MAX], connections[PRINT_NUMBER_MAX];
+    char updates[FORMAT_NUMBER_MAX], reads[FORMAT_NUMBER_MAX], connections[FORMAT_NUMBER_MAX];
 
     label("Traffic");
-    printf("%s %s, %s %s, %s %s now\n", print_number(updates, status->updates),
-           print_plural(status->updates, "update", "updates"), print_number(reads, status->reads),
+    printf("%s %s, %s %s, %s %s now\n", format_number(updates, status->updates),
+           print_plural(status->updates, "update", "updates"), format_number(reads, status->reads),
            print_plural(status->reads, "read", "reads"),
-           print_number(connections, status->connections),
+           format_number(connections, status->connections),
            print_plural(status->connections, "connection", "connections"));
 }
 
@@ -126,14 +126,14 @@ static void print_last(const Ctl *ctl, const HoldfastCheckpoint *checkpoint)
 
 static void print_running(const HoldfastCheckpoint *checkpoint)
 {
-    char captured[PRINT_NUMBER_MAX], duration[FORMAT_DURATION_MAX];
+    char captured[FORMAT_NUMBER_MAX], duration[FORMAT_DURATION_MAX];
     uint64_t total = MAX(checkpoint->pages_total, 1);
 
     label("Running");
     printf("%s, %u%% in %s, %s pages captured, PID %u\n", checkpoint->id,
            (unsigned)((double)MIN(checkpoint->pages_done, total) * 100 / (double)total),
            format_duration(duration, checkpoint->duration_usec),
-           print_number(captured, checkpoint->pages_captured), checkpoint->pid);
+           format_number(captured, checkpoint->pages_captured), checkpoint->pid);
 }
 
 static void print_command(const HoldfastCommand *command)
@@ -146,8 +146,12 @@ static void print_command(const HoldfastCommand *command)
     else if (command->signal >= 0)
         printf("ended by signal %d, %s, after %s\n", command->signal,
                show_age(age, command->started_usec), command->checkpoint);
-    else
+    else if (command->exit_status >= 0)
         printf("exit status %d, %s, after %s\n", command->exit_status,
+               show_age(age, command->started_usec), command->checkpoint);
+    else
+        printf("%s, %s, after %s\n",
+               command->duration_usec > 0 ? "could not be started" : "is being started",
                show_age(age, command->started_usec), command->checkpoint);
 }
 

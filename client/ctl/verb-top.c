@@ -3,15 +3,16 @@
  *
  * A daemon that does not answer, or is gone, is told on the screen and asked again: it may just be
  * restarting. Only without a screen that is a failure. */
+#include <holdfast/layout.h>
 #include <jansson.h>
 #include <limits.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/parse.h"
-#include "print.h"
 #include "sample.h"
 #include "screen.h"
+#include "show.h"
 
 #define ANSWER_USEC USEC_PER_SEC /* how long a key may be left waiting */
 #define METHODS_SHOWN 8
@@ -59,38 +60,38 @@ static void show_title(Frame *frame, const HoldfastStatus *status)
 
 static void show_memory(Frame *frame, const HoldfastStatus *status)
 {
-    char bytes[FORMAT_BYTES_MAX], entries[PRINT_NUMBER_MAX], revision[PRINT_NUMBER_MAX],
-        number[PRINT_NUMBER_MAX], behind[PRINT_NUMBER_MAX + 32] = "all durable";
+    char bytes[FORMAT_BYTES_MAX], entries[FORMAT_NUMBER_MAX], revision[FORMAT_NUMBER_MAX],
+        number[FORMAT_NUMBER_MAX], behind[FORMAT_NUMBER_MAX + 32] = "all durable";
     uint64_t durable = status->durable_revision;
 
     if (status->revision > durable)
         snprintf(behind, sizeof(behind), "%s not durable yet",
-                 print_number(number, status->revision - durable));
+                 format_number(number, status->revision - durable));
     frame_line(frame, FRAME_PLAIN, "Memory   %s in %llu %s, %s %s",
                format_bytes(bytes, status->used_bytes), (unsigned long long)status->arenas,
                print_plural(status->arenas, "arena", "arenas"),
-               print_number(entries, status->entries),
+               format_number(entries, status->entries),
                print_plural(status->entries, "entry", "entries"));
-    frame_line(frame, FRAME_PLAIN, "Revision %s, %s", print_number(revision, status->revision),
+    frame_line(frame, FRAME_PLAIN, "Revision %s, %s", format_number(revision, status->revision),
                behind);
 }
 
 static void show_rates(Frame *frame, const HoldfastStatus *status, const Rates *rates)
 {
-    char updates[PRINT_NUMBER_MAX] = "-", reads[PRINT_NUMBER_MAX] = "-",
-         connections[PRINT_NUMBER_MAX];
+    char updates[FORMAT_NUMBER_MAX] = "-", reads[FORMAT_NUMBER_MAX] = "-",
+         connections[FORMAT_NUMBER_MAX];
 
     if (rates->interval_usec > 0) {
-        print_number(updates, (uint64_t)(rates->updates + 0.5));
-        print_number(reads, (uint64_t)(rates->reads + 0.5));
+        format_number(updates, (uint64_t)(rates->updates + 0.5));
+        format_number(reads, (uint64_t)(rates->reads + 0.5));
     }
     frame_line(frame, FRAME_BOLD, "Updates  %s/s   Reads  %s/s   Connections  %s", updates, reads,
-               print_number(connections, status->connections));
+               format_number(connections, status->connections));
 }
 
 static void show_running(Frame *frame, const HoldfastCheckpoint *running, const Rates *rates)
 {
-    char text[BAR_WIDTH + 1], rate[FORMAT_BYTES_MAX], number[PRINT_NUMBER_MAX],
+    char text[BAR_WIDTH + 1], rate[FORMAT_BYTES_MAX], number[FORMAT_NUMBER_MAX],
         left[FORMAT_DURATION_MAX] = "?";
     uint64_t total = MAX(running->pages_total, 1), done = MIN(running->pages_done, total);
     double share = (double)done / (double)total;
@@ -100,19 +101,18 @@ static void show_running(Frame *frame, const HoldfastCheckpoint *running, const 
             left, (uint64_t)((double)(total - done) / (double)rates->pages * (double)USEC_PER_SEC));
     frame_line(frame, FRAME_PLAIN, "Checkpoint %s", running->id);
     frame_line(frame, FRAME_PLAIN, "  [%s] %3u%%  %s/s, %s captured, %s left", bar(text, share),
-               (unsigned)(share * 100), format_bytes(rate, rates->pages * 4096),
-               print_number(number, running->pages_captured), left);
+               (unsigned)(share * 100), format_bytes(rate, rates->pages * HOLDFAST_PAGE_BYTES),
+               format_number(number, running->pages_captured), left);
 }
 
 static void show_last(Frame *frame, const HoldfastCheckpoint *last)
 {
     char bytes[FORMAT_BYTES_MAX], duration[FORMAT_DURATION_MAX], pause[FORMAT_DURATION_MAX],
-        age[FORMAT_DURATION_MAX];
-    uint64_t now = clock_realtime();
+        age[SHOW_AGE_MAX];
     bool failed = strcmp(last->state, "failed") == 0;
 
-    frame_line(frame, failed ? FRAME_ALARM : FRAME_PLAIN, "Checkpoint %s %s ago", last->state,
-               format_duration(age, now > last->started_usec ? now - last->started_usec : 0));
+    frame_line(frame, failed ? FRAME_ALARM : FRAME_PLAIN, "Checkpoint %s %s", last->state,
+               show_age(age, last->started_usec));
     if (last->reason != NULL)
         frame_line(frame, FRAME_PLAIN, "  %s", last->reason);
     else
@@ -138,7 +138,7 @@ static void show_methods(Frame *frame, const Sample *sample, const Rates *rates,
 {
     const Latencies *latencies = &rates->latencies;
     static const double shares[] = {0.5, 0.99, 0.999};
-    char times[3][FORMAT_DURATION_MAX], calls[PRINT_NUMBER_MAX] = "-";
+    char times[3][FORMAT_DURATION_MAX], calls[FORMAT_NUMBER_MAX] = "-";
 
     frame_line(frame, FRAME_HEADING, "%-20s %12s %12s %12s %12s", "METHOD", "CALLS/S", "50%", "99%",
                "99.9%");
@@ -149,7 +149,7 @@ static void show_methods(Frame *frame, const Sample *sample, const Rates *rates,
         for (size_t j = 0; j < ARRAY_SIZE(shares); j++)
             format_duration(times[j], latency_percentile(method, shares[j]));
         if (rates->interval_usec > 0)
-            print_number(calls, (uint64_t)((double)latency_requests(method) * (double)USEC_PER_SEC /
+            format_number(calls, (uint64_t)((double)latency_requests(method) * (double)USEC_PER_SEC /
                                                (double)rates->interval_usec +
                                            0.5));
         frame_line(frame, FRAME_PLAIN, "%-20s %12s %12s %12s %12s", method->name, calls, times[0],
@@ -159,12 +159,12 @@ static void show_methods(Frame *frame, const Sample *sample, const Rates *rates,
 
 static void show_arena(Frame *frame, const HoldfastArena *arena, int width)
 {
-    char text[BAR_WIDTH + 1], used[FORMAT_BYTES_MAX], entries[PRINT_NUMBER_MAX];
+    char text[BAR_WIDTH + 1], used[FORMAT_BYTES_MAX], entries[FORMAT_NUMBER_MAX];
     double share = arena->max_bytes > 0 ? (double)arena->used_bytes / (double)arena->max_bytes : 0;
 
     if (arena->readable)
         frame_line(frame, FRAME_PLAIN, "%-*.*s %14s %11s  [%s] %3u%%", width, width, arena->name,
-                   print_number(entries, arena->entries), format_bytes(used, arena->used_bytes),
+                   format_number(entries, arena->entries), format_bytes(used, arena->used_bytes),
                    bar(text, share), (unsigned)(MIN(share, 1.0) * 100));
     else
         frame_line(frame, FRAME_PLAIN, "%-*.*s %14s %11s", width, width, arena->name, "-", "-");
@@ -267,7 +267,7 @@ static json_t *json_running(const HoldfastCheckpoint *running, const Rates *rate
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "id", running->id, "pagesTotal",
                      (json_int_t)running->pages_total, "pagesDone", (json_int_t)running->pages_done,
                      "pagesCaptured", (json_int_t)running->pages_captured, "bytesPerSec",
-                     (json_int_t)(rates->pages * 4096), "durationUSec",
+                     (json_int_t)(rates->pages * HOLDFAST_PAGE_BYTES), "durationUSec",
                      (json_int_t)running->duration_usec);
 }
 

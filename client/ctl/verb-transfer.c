@@ -121,11 +121,11 @@ typedef struct Export {
 
 static void show_export(Export *export)
 {
-    char number[PRINT_NUMBER_MAX], detail[64];
+    char number[FORMAT_NUMBER_MAX], detail[64];
 
     if (!progress_due(&export->progress))
         return;
-    snprintf(detail, sizeof(detail), "%s entries", print_number(number, export->entries));
+    snprintf(detail, sizeof(detail), "%s entries", format_number(number, export->entries));
     progress_update(&export->progress, export->entries, export->total, detail);
 }
 
@@ -133,11 +133,7 @@ static int export_entry(void *context, const HoldfastItem *entry)
 {
     Export *export = context;
 
-    fputs_unlocked("{\"key\":", stdout);
-    print_string(stdout, entry->key, entry->key_length);
-    fputs_unlocked(",\"value\":", stdout);
-    fwrite_unlocked(entry->json, 1, entry->json_length, stdout);
-    fputs_unlocked("}\n", stdout);
+    print_entry(NULL, entry, false);
     if (++export->entries % 256 != 0)
         return 0;
     show_export(export);

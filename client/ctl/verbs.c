@@ -80,3 +80,10 @@ const Verb *verb_find(const char *name)
             return verb;
     return NULL;
 }
+
+const char *verb_usage(const Verb *verb, char text[static VERB_USAGE_MAX])
+{
+    snprintf(text, VERB_USAGE_MAX, "%s%s%s", verb->name, verb->arguments != NULL ? " " : "",
+             verb->arguments != NULL ? verb->arguments : "");
+    return text;
+}

@@ -177,6 +177,8 @@ def _():
     found = ended(client, checkpoint(client))
     equal(("exitStatus" in found, "signal" in found, "pid" in found), (False, False, False))
     assert "/nowhere/to/be/found: No such file or directory" in daemon.log(), daemon.log()
+    shown = subprocess.check_output([os.environ["HOLDFASTCTL"], f"--socket={daemon.socket}"], text=True)
+    assert "Command: could not be started, " in shown, shown
     daemon, client = serving(script("exit 0", "/nowhere"))
     ended(client, checkpoint(client))
     ended(client, checkpoint(client))
