@@ -75,12 +75,3 @@ uint64_t histogram_percentile(const Histogram *histogram, double part)
     }
     return histogram->max;
 }
-
-void histogram_merge(Histogram *into, const Histogram *from)
-{
-    for (unsigned bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++)
-        into->buckets[bucket] += from->buckets[bucket];
-    into->count += from->count;
-    into->sum += from->sum;
-    into->max = MAX(into->max, from->max);
-}

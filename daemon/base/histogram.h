@@ -24,4 +24,3 @@ void histogram_below(const Histogram *histogram, const uint64_t *bounds, size_t 
 /* The value below which the given part (0 to 1) of all values lies; the bucket's upper end, at most
  * max. 0 if empty. */
 uint64_t histogram_percentile(const Histogram *histogram, double part);
-void histogram_merge(Histogram *into, const Histogram *from);

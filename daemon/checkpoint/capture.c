@@ -38,7 +38,6 @@
 
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/housekeeper.h"
@@ -185,22 +184,6 @@ Capture *capture_free(Capture *capture)
 void capture_set_housekeeper(Capture *capture, Housekeeper *housekeeper)
 {
     capture->housekeeper = housekeeper;
-}
-
-static uint64_t allocated_bytes(int fd)
-{
-    struct stat st;
-
-    return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
-}
-
-uint64_t capture_memory_bytes(const Capture *capture)
-{
-    uint64_t bytes = allocated_bytes(capture->fd);
-
-    for (const CaptureMarks *marks = capture->all; marks != NULL; marks = marks->next)
-        bytes += allocated_bytes(marks->fd);
-    return bytes;
 }
 
 /* --- the marks of an arena */

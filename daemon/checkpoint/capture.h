@@ -68,10 +68,6 @@ bool capture_has_room(const Capture *capture);
 /* Before-images put into the ring since arm. */
 uint64_t capture_pages_captured(const Capture *capture);
 
-/* Memory of the ring and the marks in bytes, as allocated, for the status. A system call for each
- * arena. */
-uint64_t capture_memory_bytes(const Capture *capture);
-
 /* --- child (checkpoint/writer.c); arenas are named by their index in cuts */
 
 /* A captured page. data is good until capture_child_release. */

@@ -321,8 +321,3 @@ const Checkpoint *job_running(const Job *job)
 {
     return job->checkpoint != NULL && job->checkpoint->spec.id[0] != '\0' ? job->checkpoint : NULL;
 }
-
-size_t job_waiting(const Job *job)
-{
-    return job->queue.count;
-}

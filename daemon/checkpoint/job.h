@@ -95,8 +95,6 @@ bool job_ending(const Job *job);
 
 /* The running one; NULL: none. Up to date to the last report. */
 const Checkpoint *job_running(const Job *job);
-/* Requests that wait. */
-size_t job_waiting(const Job *job);
 
 /* Between two turns of the loop: makes the cut when something waits and everything is ready; sees
  * to stalls. */

@@ -227,11 +227,6 @@ static bool half_pending(const ControlHalf *half)
            (half->state == CONTROL_FILLING && half->used > sizeof(BatchHeader));
 }
 
-bool control_pending(const Control *control)
-{
-    return half_pending(&control->header->half[0]) || half_pending(&control->header->half[1]);
-}
-
 static int control_open_segment(int directory_fd, uint64_t sequence, const Lineage *lineage,
                                 SegmentHeader *ret_header)
 {

@@ -107,8 +107,6 @@ void control_arenas_complete(Control *control);
 /* Row by row: index < control->header->arenas; false: an empty row. */
 bool control_arena(const Control *control, uint32_t index, Identity *ret);
 
-/* True where a half holds records that the journal may not have. */
-bool control_pending(const Control *control);
 /* Writes what the halves hold to its place in the journal, before journal_replay reads it; writing
  * it again does no harm. -ESTALE: another lineage, nothing was written. -ENOENT: the segment is not
  * there. Not synced (journal_open does). */

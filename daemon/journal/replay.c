@@ -358,20 +358,3 @@ void journal_position_deinit(JournalPosition *position)
     free(position->segments);
     *position = (JournalPosition){0};
 }
-
-int journal_read_lineage(int directory_fd, Lineage *ret)
-{
-    ReplayDamage damage;
-    Survey survey;
-
-    int r = survey_read(directory_fd, &survey, &damage);
-    if (r < 0)
-        return r;
-    r = -ENOENT;
-    for (size_t i = 0; i < survey.count && r < 0; i++)
-        if (survey.segments[i].good)
-            r = 0;
-    *ret = survey.lineage;
-    survey_deinit(&survey);
-    return r;
-}

@@ -72,7 +72,3 @@ typedef struct JournalPosition {
 int journal_replay(int directory_fd, const ReplayOptions *options, JournalPosition *ret,
                    ReplayDamage *damage);
 void journal_position_deinit(JournalPosition *position);
-
-/* The lineage that the segments there have, without reading them: to compare a control memfd with.
- * -ENOENT where there are none. */
-int journal_read_lineage(int directory_fd, Lineage *ret);

@@ -123,13 +123,3 @@ void json_int(JsonWriter *writer, int64_t value)
         digits[--at] = '-';
     json_text(writer, BYTES(digits + at, sizeof(digits) - at));
 }
-
-void json_bool(JsonWriter *writer, bool value)
-{
-    json_text(writer, value ? BYTES_OF("true") : BYTES_OF("false"));
-}
-
-void json_nil(JsonWriter *writer)
-{
-    json_text(writer, BYTES_OF("null"));
-}

@@ -61,8 +61,6 @@ void json_text(JsonWriter *writer, Bytes text);
  * written as U+FFFD. */
 void json_quote(JsonWriter *writer, Bytes characters);
 void json_int(JsonWriter *writer, int64_t value);
-void json_bool(JsonWriter *writer, bool value);
-void json_nil(JsonWriter *writer);
 
 /* --- RFC 7396 */
 

@@ -1,3 +1,5 @@
+/* See journals.h. What a record holds follows from its revision alone, so that a replay can be
+ * checked by somebody who did not see what was appended. */
 #include "lib/journals.h"
 
 #include <dirent.h>
@@ -9,6 +11,7 @@
 #include "base/checksum.h"
 #include "base/clock.h"
 #include "journal/batch.h"
+#include "journal/survey.h"
 #include "lib/damage.h"
 
 #define DEADLINE_USEC (10 * USEC_PER_SEC)
@@ -273,6 +276,35 @@ static void reseal_batch(uint8_t *data, size_t size, size_t offset, uint64_t sal
         record_seal(data + at, batch_record_seed(batch, at));
         at += bytes;
     }
+}
+
+int test_journal_lineage(int directory_fd, Lineage *ret)
+{
+    ReplayDamage damage;
+    Survey survey;
+    int r = survey_read(directory_fd, &survey, &damage);
+
+    if (r < 0)
+        return r;
+    r = -ENOENT;
+    for (size_t i = 0; i < survey.count && r < 0; i++)
+        if (survey.segments[i].good)
+            r = 0;
+    *ret = survey.lineage;
+    survey_deinit(&survey);
+    return r;
+}
+
+bool test_control_pending(const Control *control)
+{
+    bool pending = false;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const ControlHalf *half = &control->header->half[i];
+        pending = pending || half->state == CONTROL_SEALED ||
+                  (half->state == CONTROL_FILLING && half->used > sizeof(BatchHeader));
+    }
+    return pending;
 }
 
 void test_journal_reseal(uint8_t *data, size_t size)

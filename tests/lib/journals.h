@@ -67,6 +67,11 @@ char *test_journal_path(const TestJournal *test, uint64_t sequence);
 bool test_journal_exists(const TestJournal *test, const char *name);
 uint64_t test_journal_inode(const TestJournal *test, uint64_t sequence);
 
+/* The lineage that the segments in the directory have. 0, or -ENOENT where no header checks out. */
+int test_journal_lineage(int directory_fd, Lineage *ret);
+/* True where a half holds records that the journal may not have. */
+bool test_control_pending(const Control *control);
+
 /* Computes the checksums of a segment in memory anew, as far as its batches and records make sense;
  * whatever the bytes are, nothing outside of them is touched. data: aligned to 8. */
 void test_journal_reseal(uint8_t *data, size_t size);

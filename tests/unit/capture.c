@@ -467,7 +467,6 @@ Test(capture, marks_may_grow_and_go_while_armed)
     cr_assert_eq(capture_pages_captured(steps.capture), 16);
     steps.rig.arenas[1].marks = capture_marks_free(steps.rig.arenas[1].marks);
     cr_assert_eq(steps_change(&steps, 0, 0, 1), 0);
-    cr_assert_gt(capture_memory_bytes(steps.capture), 0);
     capture_disarm(steps.capture);
     cr_assert_eq(steps_change(&steps, 0, 0, 16), 0);
     cr_assert_eq(capture_pages_captured(steps.capture), 17);

@@ -75,11 +75,11 @@ static void adopt(const TestJournal *test, TestJournal **ret_copy, int expected)
     const char *why;
 
     cr_assert(eq(int, control_adopt(copy_memfd(test->control), &control), 0));
-    cr_assert(eq(int, journal_read_lineage(copy->directory->fd, &lineage), 0));
+    cr_assert(eq(int, test_journal_lineage(copy->directory->fd, &lineage), 0));
     cr_assert(eq(int, journal_adopt_check(control, copy->directory->fd, &why), 0), "%s", why);
     int r = control_write_out(control, copy->directory->fd, &lineage);
     cr_assert(eq(int, r, expected));
-    cr_assert(r < 0 || !control_pending(control));
+    cr_assert(r < 0 || !test_control_pending(control));
     if (r == 0) {
         cr_assert(eq(int, test_journal_replay(copy), 0), "%s", copy->damage.reason);
         expect_position(control, copy);
@@ -111,12 +111,12 @@ Test(control, what_gathers_is_written_out_by_whoever_adopts)
     test_journal_open(test);
     expect_adopted(test, 0);
     cr_assert(eq(int, test_journal_append(test, 3, 100), 0));
-    cr_assert(control_pending(test->control));
+    cr_assert(test_control_pending(test->control));
     expect_adopted(test, 3);
     journal_commit(test->journal);
     expect_adopted(test, 3);
     cr_assert(test_journal_until(test, is_durable));
-    cr_assert(not(control_pending(test->control)));
+    cr_assert(not(test_control_pending(test->control)));
     expect_adopted(test, 3);
 }
 
@@ -143,7 +143,7 @@ Test(control, whoever_writes_out_may_be_stopped_before_it_says_that_a_half_is_em
     for (unsigned i = 0; i < 2; i++)
         if (test->control->header->half[i].used > sizeof(BatchHeader))
             control_set_state(test->control, i, CONTROL_FILLING);
-    cr_assert(control_pending(test->control));
+    cr_assert(test_control_pending(test->control));
     expect_adopted(test, 3);
 }
 
@@ -224,7 +224,7 @@ Test(control, a_process_killed_at_any_moment_leaves_whole_records)
 
         Control *adopted = NULL;
         bool fits = false;
-        if (journal_read_lineage(test->directory->fd, &lineage) == 0) {
+        if (test_journal_lineage(test->directory->fd, &lineage) == 0) {
             const char *why;
             cr_assert(eq(int, control_adopt(dup(control->fd), &adopted), 0));
             fits = journal_adopt_check(adopted, test->directory->fd, &why) == 0;
@@ -333,7 +333,7 @@ Test(control, another_lineage_is_refused_and_nothing_is_written)
     test_journal_open(test);
     cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
     cr_assert(eq(int, control_write_out(test->control, test->directory->fd, &lineage), -ESTALE));
-    cr_assert(control_pending(test->control));
+    cr_assert(test_control_pending(test->control));
 }
 
 Test(control, a_missing_segment_is_told)
@@ -343,7 +343,7 @@ Test(control, a_missing_segment_is_told)
 
     test_journal_open(test);
     cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
-    cr_assert(eq(int, journal_read_lineage(test->directory->fd, &lineage), 0));
+    cr_assert(eq(int, test_journal_lineage(test->directory->fd, &lineage), 0));
     cr_assert(eq(int, unlinkat(test->directory->fd, "0000000001.journal", 0), 0));
     cr_assert(eq(int, control_write_out(test->control, test->directory->fd, &lineage), -ENOENT));
 }
@@ -390,7 +390,7 @@ Test(control, whatever_the_bytes_are_nothing_is_touched_outside)
     cr_assert(eq(int, test_journal_append(test, 1, 20), 0));
     _cleanup_(test_journal_freep) TestJournal *copy = test_journal_copy(test);
     Lineage lineage;
-    cr_assert(eq(int, journal_read_lineage(copy->directory->fd, &lineage), 0));
+    cr_assert(eq(int, test_journal_lineage(copy->directory->fd, &lineage), 0));
 
     for (unsigned i = 0; i < sizeof(ControlHeader) + 2 * 256; i++) {
         int fd = copy_memfd(test->control);

@@ -65,20 +65,6 @@ Test(histogram, percentiles_of_a_uniform_run)
     cr_assert(eq(u64, histogram_percentile(&histogram, 1.0), 100000));
 }
 
-Test(histogram, merging_is_adding_all_values)
-{
-    Histogram other = {0};
-
-    histogram_add(&histogram, 7);
-    histogram_add(&other, 900);
-    histogram_add(&other, 3);
-    histogram_merge(&histogram, &other);
-    cr_assert(eq(u64, histogram.count, 3));
-    cr_assert(eq(u64, histogram.sum, 910));
-    cr_assert(eq(u64, histogram.max, 900));
-    cr_assert(eq(u64, histogram_percentile(&histogram, 0.5), 7));
-}
-
 Test(histogram, values_below_bounds_are_counted_exactly_at_steps)
 {
     const uint64_t bounds[] = {1, 16, 24, 32, 48, 1024, 1536, UINT64_C(1) << 40};

@@ -167,9 +167,7 @@ Test(json, writer_puts_commas)
     json_int(&writer, INT64_MIN);
     json_name(&writer, "b");
     json_begin_array(&writer);
-    json_bool(&writer, true);
-    json_bool(&writer, false);
-    json_nil(&writer);
+    json_text(&writer, BYTES_OF("true"));
     json_begin_object(&writer);
     json_end_object(&writer);
     json_begin_array(&writer);
@@ -179,7 +177,7 @@ Test(json, writer_puts_commas)
     json_name(&writer, "c");
     json_quote(&writer, BYTES_OF("x"));
     json_end_object(&writer);
-    assert_out("{\"a\":-9223372036854775808,\"b\":[true,false,null,{},[],1.50],\"c\":\"x\"}");
+    assert_out("{\"a\":-9223372036854775808,\"b\":[true,{},[],1.50],\"c\":\"x\"}");
     writer = json_writer(&out);
     json_begin_array(&writer);
     json_int(&writer, 0);

@@ -101,7 +101,7 @@ Test(replay, an_empty_directory_is_a_new_journal)
     _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
     Lineage lineage;
 
-    cr_assert(eq(int, journal_read_lineage(test->directory->fd, &lineage), -ENOENT));
+    cr_assert(eq(int, test_journal_lineage(test->directory->fd, &lineage), -ENOENT));
     cr_assert(eq(int, test_journal_replay(test), 0));
     cr_assert(eq(u64, test->position.segment, 0));
     cr_assert(eq(u64, test->position.revision, 0));
