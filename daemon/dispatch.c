@@ -115,13 +115,6 @@ static CallResult handle_call(void *context, Connection *connection, const Call 
     return results[result];
 }
 
-/* The connection's state knows how to take itself back. */
-static void handle_vanished(void *context, Connection *connection)
-{
-    (void)context;
-    (void)connection;
-}
-
 static void handle_bad(void *context, Buffer *out, char terminator, const char *reason,
                        const char *limit, uint64_t maximum)
 {
@@ -147,7 +140,6 @@ ServerHandler dispatch_handler(Manager *manager)
     return (ServerHandler){
         .context = manager,
         .call = handle_call,
-        .vanished = handle_vanished,
         .bad = handle_bad,
         .not_durable = handle_not_durable,
     };

@@ -52,12 +52,9 @@ static void connection_release_state(Connection *connection)
 
 void connection_drop_call(Connection *connection)
 {
-    const ServerHandler *handler = &connection->server->handler;
-
     if (connection->state != CONNECTION_STREAMING && connection->state != CONNECTION_PARKED &&
         connection->state != CONNECTION_WAITING)
         return;
-    handler->vanished(handler->context, connection);
     connection_release_state(connection);
     output_discard(&connection->output);
     connection_move(connection, CONNECTION_CLOSING);
@@ -106,7 +103,7 @@ static bool connection_commit(Connection *connection)
     return false;
 }
 
-static void connection_end_call(Connection *connection, ConnectionState state)
+static void connection_end_call(Connection *connection)
 {
     bool committed = connection_commit(connection);
 
@@ -115,7 +112,7 @@ static void connection_end_call(Connection *connection, ConnectionState state)
                      output_last_hold(&connection->output));
     connection_release_state(connection);
     connection_move(connection, CONNECTION_OPEN);
-    if (!committed || state == CONNECTION_CLOSING)
+    if (_unlikely_(!committed))
         connection_close(connection);
 }
 
@@ -126,10 +123,7 @@ static void connection_returned(Connection *connection, CallResult result)
     switch (result) {
     case CALL_DONE:
         input_consume(&connection->input);
-        connection_end_call(connection, CONNECTION_OPEN);
-        break;
-    case CALL_CLOSE:
-        connection_end_call(connection, CONNECTION_CLOSING);
+        connection_end_call(connection);
         break;
     case CALL_AGAIN:
         connection_move(connection, CONNECTION_STREAMING);
@@ -337,7 +331,7 @@ void connection_finish(Connection *connection)
         connection->finished = true;
         return;
     }
-    connection_end_call(connection, CONNECTION_OPEN);
+    connection_end_call(connection);
     if (connection->state == CONNECTION_OPEN && connection->input.size > 0)
         connection_make_ready(connection);
     connection_queue(connection);

@@ -72,7 +72,7 @@ struct Connection {
 /* Takes a socket that was just accepted. What goes wrong concerns that client alone: it is told,
  * where it is above a limit, and closed. */
 void connection_accept(Server *server, int fd);
-/* Takes it out of everything and frees it. The handler hears of it if a call was under way. */
+/* Takes it out of everything and frees it. A call that is under way is given up. */
 Connection *connection_free(Connection *connection);
 
 /* Its turn, with what has gathered: goes on with a stream, runs complete calls. */

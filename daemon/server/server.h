@@ -35,7 +35,6 @@ typedef enum CallResult {
     CALL_PARKED,  /* nothing happened: call again, with the same Call, after server_resume. Later
                      calls of this connection wait */
     CALL_WAITING, /* the reply comes later: connection_finish. Later calls wait */
-    CALL_CLOSE,   /* replied; close the connection once that is sent */
 } CallResult;
 
 typedef struct ServerHandler {
@@ -43,9 +42,6 @@ typedef struct ServerHandler {
     /* Runs a call. Writes replies into connection_output. call->oneway: whatever is written
      * is thrown away by the server. */
     CallResult (*call)(void *context, Connection *connection, const Call *call);
-    /* The connection is about to go while a call of it is AGAIN, PARKED or WAITING: forget it
-     * (connection_state is freed by its own function). */
-    void (*vanished)(void *context, Connection *connection);
     /* The message was no JSON, no call, or broke a limit: writes the error that is sent before
      * closing. limit NULL: BadMessage(reason); else LimitExceeded(limit, maximum). */
     void (*bad)(void *context, Buffer *out, char terminator, const char *reason, const char *limit,
@@ -64,8 +60,7 @@ typedef struct ServerLimits {
 
 int server_new(struct event_base *base, Pool *pool, const ServerHandler *handler,
                const ServerLimits *limits, Server **ret);
-/* Closes all connections and listeners; the handler still hears of calls under way (vanished). NULL
- * is fine. */
+/* Closes all connections and listeners; states of calls under way are released. NULL is fine. */
 Server *server_free(Server *server);
 void server_set_limits(Server *server, const ServerLimits *limits);
 
@@ -125,7 +120,7 @@ void connection_wrote(Connection *connection);
 void connection_set_kind(Connection *connection, unsigned kind);
 /* True when less than SERVER_OUTPUT_BYTES_MAX are unsent. */
 bool connection_has_room(const Connection *connection);
-/* State of the current call over AGAIN and WAITING; release is called when the call ends or the
- * connection goes. */
+/* State of the current call over AGAIN and WAITING; release is called when the call ends, or when
+ * the connection goes before: that is how the handler hears of it. */
 void connection_set_state(Connection *connection, void *state, void (*release)(void *state));
 void *connection_state(const Connection *connection);

@@ -156,20 +156,14 @@ static CallResult run_file(Serving *serving, Connection *connection, const Call 
     return CALL_DONE;
 }
 
-static CallResult run_close(Serving *serving, Connection *connection, const Call *call)
-{
-    run_echo(serving, connection, call);
-    return CALL_CLOSE;
-}
-
 typedef struct Method {
     const char *name;
     CallResult (*run)(Serving *serving, Connection *connection, const Call *call);
 } Method;
 
 static const Method methods[] = {
-    {"Echo", run_echo}, {"Big", run_big},   {"Put", run_put},     {"Park", run_park},
-    {"Wait", run_wait}, {"File", run_file}, {"Close", run_close}, {"Stream", run_stream},
+    {"Echo", run_echo}, {"Big", run_big},   {"Put", run_put},       {"Park", run_park},
+    {"Wait", run_wait}, {"File", run_file}, {"Stream", run_stream},
 };
 
 static CallResult on_call(void *context, Connection *connection, const Call *call)
@@ -183,16 +177,6 @@ static CallResult on_call(void *context, Connection *connection, const Call *cal
     reply_method_not_found(connection_output(connection), call->method,
                            connection_terminator(connection));
     return CALL_DONE;
-}
-
-static void on_vanished(void *context, Connection *connection)
-{
-    Serving *serving = context;
-
-    serving->vanished++;
-    for (unsigned i = 0; i < serving->waiting_count; i++)
-        if (serving->waiting[i] == connection)
-            serving->waiting[i] = NULL;
 }
 
 static void on_bad(void *context, Buffer *out, char terminator, const char *reason,
@@ -220,7 +204,6 @@ Serving *serving_new(const ServerLimits *limits)
     ServerHandler handler = {
         .context = serving,
         .call = on_call,
-        .vanished = on_vanished,
         .bad = on_bad,
         .not_durable = on_not_durable,
     };

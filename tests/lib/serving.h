@@ -3,13 +3,15 @@
  * system refuses.
  *
  * Methods that the handler knows; each reply has what it says in parameters:
- *   Echo {...}      the parameters
- *   Big {"size":N}  {"fill":"xxx..."} of N bytes
- *   Put             {"revision":R}, held until R is durable
- *   Park            PARKED while serving->parking, then {"order":N}, N counting the calls that got
- * through Wait            WAITING: the test finishes it through serving->waiting Stream {"size":N}
- * N replies {"index":I,"fill":"xxx..."} of 64 KiB, then {"index":N} File            {"file":N} with
- * a memfd that holds the text N Close           {} and the connection is closed */
+ *
+ *   Echo {...}         the parameters
+ *   Big {"size":N}     {"fill":"xxx..."} of N bytes
+ *   Put                {"revision":R}, held until R is durable
+ *   Park               PARKED while serving->parking, then {"order":N}, N counting the calls that
+ *                      got through
+ *   Wait               WAITING: the test finishes it through serving->waiting
+ *   Stream {"size":N}  N replies {"index":I,"fill":"xxx..."} of 64 KiB, then {"index":N}
+ *   File               {"file":N} with a memfd that holds the text N */
 #pragma once
 
 #include <event2/event.h>
@@ -33,7 +35,6 @@ typedef struct Serving {
     Connection *waiting[8];
     unsigned waiting_count;
     unsigned calls;
-    unsigned vanished;
     unsigned released; /* states of streams */
     unsigned files;
 } Serving;
