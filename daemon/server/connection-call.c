@@ -80,7 +80,7 @@ void connection_bad(Connection *connection, const char *reason, Limit limit)
                         connection->input.terminator, reason, name,
                         limits_maximum(&server->limits, limit));
     if (output_commit(&connection->output, 0) < 0)
-        log_debug("No memory to tell user %u what was wrong, closing its connection.",
+        log_debug("no memory to tell user %u what was wrong: the connection is closed",
                   (unsigned)connection->peer.uid);
 }
 
@@ -98,7 +98,7 @@ static bool connection_commit(Connection *connection)
         connection->hold = 0;
         return true;
     }
-    log_warning("No memory for a reply to user %u, closing the connection.",
+    log_warning("no memory for a reply to user %u: the connection is closed",
                 (unsigned)connection->peer.uid);
     return false;
 }

@@ -126,7 +126,7 @@ static void connection_rewatch(Connection *connection, bool lazy)
 {
     if (connection_watch(connection, lazy) == 0)
         return;
-    log_warning("Cannot watch a connection of user %u, closing it.",
+    log_warning("cannot watch a connection of user %u: it is closed",
                 (unsigned)connection->peer.uid);
     connection_break(connection);
 }
@@ -243,7 +243,7 @@ void connection_fail(Connection *connection, uint64_t durable, uint64_t failed_t
         return;
     }
     /* Not a word rather than a wrong one. */
-    log_warning("No memory to tell user %u that updates are not durable, closing the connection.",
+    log_warning("no memory to tell user %u that updates are not durable: the connection is closed",
                 (unsigned)connection->peer.uid);
     connection_break(connection);
 }
@@ -329,7 +329,7 @@ void connection_accept(Server *server, int fd)
 
     int r = connection_new(server, fd, &connection);
     if (r < 0) {
-        log_warning("Cannot take a connection, closing it: %s", log_errno(r));
+        log_warning("cannot take a connection, it is closed: %s", log_errno(r));
         close(fd);
         return;
     }

@@ -95,8 +95,8 @@ static void listeners_pause(Server *server, int error)
     Listener *listener;
 
     if (!server->accept_warned)
-        log_warning("Cannot accept connections for now: %s. Trying again every %u ms.",
-                    log_errno(error), (unsigned)(ACCEPT_RETRY_USEC / USEC_PER_MSEC));
+        log_warning("cannot accept connections for now, it is tried again every %u ms: %s",
+                    (unsigned)(ACCEPT_RETRY_USEC / USEC_PER_MSEC), log_errno(error));
     server->accept_warned = true;
     /* Without the timer, only the end of a connection would bring them back. */
     if (event_add(&server->accept_retry, &delay) < 0)

@@ -57,7 +57,7 @@ static void server_resume_accepting(Server *server)
     event_del(&server->accept_retry);
     LIST_FOREACH(listener, &server->listeners, link)
     if (listener_start(listener) < 0)
-        log_error("Cannot watch a listening socket: no new connections there.");
+        log_error("cannot watch a listening socket: no new connections there");
 }
 
 static void server_on_accept_retry(evutil_socket_t fd, short what, void *context)
