@@ -1,6 +1,6 @@
-/* Methods on checkpoints. Taking and verifying one takes long: the call waits (METHOD_WAITING) with
- * a waiter of its own in the job, and is finished from there. A caller that goes away takes its
- * waiter with it; the checkpoint goes on. */
+/* Methods on checkpoints, but for VerifyCheckpoint (verify.c). Taking one takes long: the call waits
+ * (METHOD_WAITING) with a waiter of its own in the job, and is finished from there. A caller that
+ * goes away takes its waiter with it; the checkpoint goes on. */
 
 #include "methods/method.h"
 
@@ -26,10 +26,6 @@ const Field take_checkpoint_fields[] = {
      .offset = offsetof(TakeParameters, wait),
      .given = offsetof(TakeParameters, wait_given)},
 };
-
-typedef struct IdParameters {
-    Bytes id;
-} IdParameters;
 
 const Field checkpoint_id_fields[] = {
     {.name = "id", .type = FIELD_STRING, .required = true, .offset = offsetof(IdParameters, id)},
@@ -78,7 +74,7 @@ void show_checkpoint(JsonWriter *writer, MethodCall *call, const Checkpoint *che
     json_end_object(writer);
 }
 
-static void write_checkpoint(MethodCall *call, const Checkpoint *checkpoint, bool continues)
+void method_reply_checkpoint(MethodCall *call, const Checkpoint *checkpoint, bool continues)
 {
     JsonWriter writer = method_reply(call);
 
@@ -94,7 +90,7 @@ static void write_checkpoint(MethodCall *call, const Checkpoint *checkpoint, boo
 typedef struct TakeWait {
     JobWaiter waiter;
     MethodCall call;
-    Call text; /* flags of the call; its text is gone by then */
+    Call text;
     bool wait;
     bool ended; /* the job has forgotten the waiter */
 } TakeWait;
@@ -120,10 +116,10 @@ static void take_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *che
     case JOB_PROGRESS:
         finished = event == JOB_CUT && !take->wait;
         if (finished || (take->text.more && call->ops->has_room(call->caller)))
-            write_checkpoint(call, checkpoint, !finished);
+            method_reply_checkpoint(call, checkpoint, !finished);
         break;
     case JOB_COMPLETE:
-        write_checkpoint(call, checkpoint, false);
+        method_reply_checkpoint(call, checkpoint, false);
         break;
     case JOB_FAILED:
         error_checkpoint_failed(call, checkpoint->spec.id, checkpoint->reason);
@@ -244,7 +240,7 @@ static int read_list(MethodCall *call, Buffer *room, Identity *identities, size_
 static int read_arenas(MethodCall *call, Identity *identities, size_t *ret_count,
                        MethodResult *ret_result)
 {
-    Buffer *room = &call->methods->merged;
+    Buffer *room = &call->methods->gathered;
 
     *ret_count = 0;
     int r = read_list(call, room, identities, ret_count, ret_result);
@@ -286,10 +282,7 @@ static MethodResult take_start(MethodCall *call, const Identity *identities, siz
     if (parameters->label.size > 0)
         memcpy(label, parameters->label.data, parameters->label.size);
     take->waiter.notify = take_notify;
-    take->call = *call;
-    take->call.call = &take->text;
-    take->call.parameters = NULL;
-    take->text.more = call->call->more;
+    method_keep(call, &take->call, &take->text);
     take->wait = parameters->wait_given ? parameters->wait : true;
     r = job_request(call->methods->options.job, identities, count, label, &take->waiter);
     if (r != 0) {
@@ -354,7 +347,7 @@ static bool id_text(const MethodCall *call, char text[HOLDFAST_IMAGE_ID_MAX + 1]
     return true;
 }
 
-static Checkpoint *find_complete(const MethodCall *call)
+Checkpoint *find_checkpoint(const MethodCall *call)
 {
     char id[HOLDFAST_IMAGE_ID_MAX + 1];
     Checkpoint *checkpoint;
@@ -394,7 +387,7 @@ MethodResult method_delete_checkpoint(MethodCall *call)
 {
     const IdParameters *parameters = call->parameters;
     Catalog *catalog = call->methods->options.catalog;
-    Checkpoint *checkpoint = find_complete(call);
+    Checkpoint *checkpoint = find_checkpoint(call);
     _cleanup_(freep) Identity *live = NULL;
     JsonWriter writer;
     size_t count;
@@ -409,85 +402,4 @@ MethodResult method_delete_checkpoint(MethodCall *call)
     catalog_remove(catalog, checkpoint);
     writer = method_reply(call);
     return method_end(call, &writer);
-}
-
-/* --- VerifyCheckpoint */
-
-typedef struct VerifyWait {
-    VerifyWaiter waiter;
-    MethodCall call;
-    Call text;
-    Checkpoint *checkpoint; /* pinned by the verification; gone when it is damaged */
-    char id[HOLDFAST_IMAGE_ID_MAX + 1];
-    bool ended;
-} VerifyWait;
-
-static void verify_release(void *state)
-{
-    VerifyWait *verify = state;
-
-    if (!verify->ended)
-        verify_forget(verify->call.methods->options.verify, &verify->waiter);
-    free(verify);
-}
-
-static void verify_notify(VerifyWaiter *waiter, VerifyEvent event, uint64_t pages_done,
-                          uint64_t pages_total, const char *where, const char *why)
-{
-    VerifyWait *verify = (VerifyWait *)waiter;
-    MethodCall *call = &verify->call;
-    Checkpoint shown;
-
-    switch (event) {
-    case VERIFY_PROGRESS:
-        if (!verify->text.more || !call->ops->has_room(call->caller))
-            return;
-        shown = *verify->checkpoint;
-        shown.pages_done = pages_done;
-        shown.summary.pages_total = pages_total;
-        write_checkpoint(call, &shown, true);
-        call->ops->wrote(call->caller);
-        return;
-    case VERIFY_GOOD:
-        write_checkpoint(call, verify->checkpoint, false);
-        break;
-    case VERIFY_DAMAGED:
-        error_image_damaged(call, verify->id, where, why);
-        break;
-    case VERIFY_FAILED:
-        error_checkpoint_failed(call, verify->id, why);
-        break;
-    }
-    verify->ended = true;
-    call->ops->finish(call->caller);
-}
-
-MethodResult method_verify_checkpoint(MethodCall *call)
-{
-    const IdParameters *parameters = call->parameters;
-    Checkpoint *checkpoint = find_complete(call);
-    VerifyWait *verify;
-    int r;
-
-    if (!checkpoint)
-        return error_no_checkpoint(call, parameters->id);
-    verify = calloc(1, sizeof(*verify));
-    if (!verify)
-        return error_limit(call, "buffers", 0);
-    verify->waiter.notify = verify_notify;
-    verify->call = *call;
-    verify->call.call = &verify->text;
-    verify->call.parameters = NULL;
-    verify->text.more = call->call->more;
-    verify->checkpoint = checkpoint;
-    memcpy(verify->id, checkpoint->spec.id, sizeof(verify->id));
-    r = verify_start(call->methods->options.verify, checkpoint, &verify->waiter);
-    if (r != 0) {
-        free(verify);
-        return r == VERIFY_BUSY
-                   ? error_limit(call, "checkpoints", 1)
-                   : error_checkpoint_failed(call, checkpoint->spec.id, strerrordesc_np(-r));
-    }
-    call->ops->set_state(call->caller, verify, verify_release);
-    return METHOD_WAITING;
 }

@@ -1,47 +1,49 @@
 /* The errors of io.holdfast: each function writes one whole reply. The table below is what a test
- * holds against the interface's file. */
+ * holds against the interface's file.
+ *
+ * What can go wrong: want of memory, which the reply's buffer remembers. */
 
 #include "base/log.h"
 #include "methods/method.h"
 
 enum {
-    NO_SUCH_ARENA,
-    ARENA_EXISTS_ALREADY,
-    ARENA_IS_FULL,
-    ARENA_IS_DAMAGED,
-    NO_SUCH_KEY,
-    REVISION_MISMATCH,
-    WRONG_TYPE,
-    LIMIT_EXCEEDED,
-    NO_SUCH_CHECKPOINT,
-    CHECKPOINT_NEEDED,
-    CHECKPOINT_FAILED_,
-    CHECKPOINT_CANCELLED_,
-    IMAGE_DAMAGED,
-    READ_ONLY,
-    NOT_DURABLE,
-    CONFIGURATION_INVALID,
-    BAD_MESSAGE,
+    ERROR_NO_SUCH_ARENA,
+    ERROR_ARENA_EXISTS,
+    ERROR_ARENA_FULL,
+    ERROR_ARENA_DAMAGED,
+    ERROR_NO_SUCH_KEY,
+    ERROR_REVISION_MISMATCH,
+    ERROR_WRONG_TYPE,
+    ERROR_LIMIT_EXCEEDED,
+    ERROR_NO_SUCH_CHECKPOINT,
+    ERROR_CHECKPOINT_NEEDED,
+    ERROR_CHECKPOINT_FAILED,
+    ERROR_CHECKPOINT_CANCELLED,
+    ERROR_IMAGE_DAMAGED,
+    ERROR_READ_ONLY,
+    ERROR_NOT_DURABLE,
+    ERROR_CONFIGURATION_INVALID,
+    ERROR_BAD_MESSAGE,
 };
 
 const char *const methods_errors[] = {
-    [NO_SUCH_ARENA] = "io.holdfast.NoSuchArena",
-    [ARENA_EXISTS_ALREADY] = "io.holdfast.ArenaExists",
-    [ARENA_IS_FULL] = "io.holdfast.ArenaFull",
-    [ARENA_IS_DAMAGED] = "io.holdfast.ArenaDamaged",
-    [NO_SUCH_KEY] = "io.holdfast.NoSuchKey",
-    [REVISION_MISMATCH] = "io.holdfast.RevisionMismatch",
-    [WRONG_TYPE] = "io.holdfast.WrongType",
-    [LIMIT_EXCEEDED] = "io.holdfast.LimitExceeded",
-    [NO_SUCH_CHECKPOINT] = "io.holdfast.NoSuchCheckpoint",
-    [CHECKPOINT_NEEDED] = "io.holdfast.CheckpointNeeded",
-    [CHECKPOINT_FAILED_] = "io.holdfast.CheckpointFailed",
-    [CHECKPOINT_CANCELLED_] = "io.holdfast.CheckpointCancelled",
-    [IMAGE_DAMAGED] = "io.holdfast.ImageDamaged",
-    [READ_ONLY] = "io.holdfast.ReadOnly",
-    [NOT_DURABLE] = "io.holdfast.NotDurable",
-    [CONFIGURATION_INVALID] = "io.holdfast.ConfigurationInvalid",
-    [BAD_MESSAGE] = "io.holdfast.BadMessage",
+    [ERROR_NO_SUCH_ARENA] = "io.holdfast.NoSuchArena",
+    [ERROR_ARENA_EXISTS] = "io.holdfast.ArenaExists",
+    [ERROR_ARENA_FULL] = "io.holdfast.ArenaFull",
+    [ERROR_ARENA_DAMAGED] = "io.holdfast.ArenaDamaged",
+    [ERROR_NO_SUCH_KEY] = "io.holdfast.NoSuchKey",
+    [ERROR_REVISION_MISMATCH] = "io.holdfast.RevisionMismatch",
+    [ERROR_WRONG_TYPE] = "io.holdfast.WrongType",
+    [ERROR_LIMIT_EXCEEDED] = "io.holdfast.LimitExceeded",
+    [ERROR_NO_SUCH_CHECKPOINT] = "io.holdfast.NoSuchCheckpoint",
+    [ERROR_CHECKPOINT_NEEDED] = "io.holdfast.CheckpointNeeded",
+    [ERROR_CHECKPOINT_FAILED] = "io.holdfast.CheckpointFailed",
+    [ERROR_CHECKPOINT_CANCELLED] = "io.holdfast.CheckpointCancelled",
+    [ERROR_IMAGE_DAMAGED] = "io.holdfast.ImageDamaged",
+    [ERROR_READ_ONLY] = "io.holdfast.ReadOnly",
+    [ERROR_NOT_DURABLE] = "io.holdfast.NotDurable",
+    [ERROR_CONFIGURATION_INVALID] = "io.holdfast.ConfigurationInvalid",
+    [ERROR_BAD_MESSAGE] = "io.holdfast.BadMessage",
     NULL,
 };
 
@@ -74,7 +76,7 @@ MethodResult error_denied(MethodCall *call)
 
 static JsonWriter limit_begin(Buffer *out, const char *limit, uint64_t maximum)
 {
-    JsonWriter writer = reply_begin_error(out, methods_errors[LIMIT_EXCEEDED]);
+    JsonWriter writer = reply_begin_error(out, methods_errors[ERROR_LIMIT_EXCEEDED]);
 
     member_text(&writer, "limit", limit);
     member_int(&writer, "maximum", maximum);
@@ -98,27 +100,27 @@ MethodResult error_limit_at(MethodCall *call, const char *limit, uint64_t maximu
 
 MethodResult error_no_arena(MethodCall *call, Bytes name)
 {
-    return error_named(call, NO_SUCH_ARENA, "arena", name);
+    return error_named(call, ERROR_NO_SUCH_ARENA, "arena", name);
 }
 
 MethodResult error_arena_exists(MethodCall *call, Bytes name)
 {
-    return error_named(call, ARENA_EXISTS_ALREADY, "arena", name);
+    return error_named(call, ERROR_ARENA_EXISTS, "arena", name);
 }
 
 MethodResult error_no_checkpoint(MethodCall *call, Bytes id)
 {
-    return error_named(call, NO_SUCH_CHECKPOINT, "id", id);
+    return error_named(call, ERROR_NO_SUCH_CHECKPOINT, "id", id);
 }
 
 MethodResult error_checkpoint_needed(MethodCall *call, Bytes id)
 {
-    return error_named(call, CHECKPOINT_NEEDED, "id", id);
+    return error_named(call, ERROR_CHECKPOINT_NEEDED, "id", id);
 }
 
 MethodResult error_checkpoint_failed(MethodCall *call, const char *id, const char *reason)
 {
-    JsonWriter writer = error_begin(call, CHECKPOINT_FAILED_);
+    JsonWriter writer = error_begin(call, ERROR_CHECKPOINT_FAILED);
 
     if (id && id[0] != '\0')
         member_text(&writer, "id", id);
@@ -128,13 +130,13 @@ MethodResult error_checkpoint_failed(MethodCall *call, const char *id, const cha
 
 MethodResult error_checkpoint_cancelled(MethodCall *call, const char *id)
 {
-    return error_named(call, CHECKPOINT_CANCELLED_, "id", bytes_of_text(id));
+    return error_named(call, ERROR_CHECKPOINT_CANCELLED, "id", bytes_of_text(id));
 }
 
 MethodResult error_image_damaged(MethodCall *call, const char *id, const char *where,
                                  const char *reason)
 {
-    JsonWriter writer = error_begin(call, IMAGE_DAMAGED);
+    JsonWriter writer = error_begin(call, ERROR_IMAGE_DAMAGED);
 
     member_text(&writer, "id", id);
     member_text(&writer, "where", where);
@@ -144,7 +146,7 @@ MethodResult error_image_damaged(MethodCall *call, const char *id, const char *w
 
 MethodResult error_configuration(MethodCall *call, const ReloadError *error)
 {
-    JsonWriter writer = error_begin(call, CONFIGURATION_INVALID);
+    JsonWriter writer = error_begin(call, ERROR_CONFIGURATION_INVALID);
 
     member_text(&writer, "file", error->file);
     member_int(&writer, "line", (uint64_t)error->line);
@@ -207,19 +209,19 @@ static const struct {
     void (*write)(JsonWriter *writer, const StoreError *error);
     bool names_operation;
 } store_errors[] = {
-    [STORE_NO_SUCH_KEY] = {NO_SUCH_KEY, with_arena_and_key, true},
-    [STORE_REVISION_MISMATCH] = {REVISION_MISMATCH, with_key_and_revision, true},
-    [STORE_WRONG_TYPE] = {WRONG_TYPE, with_key, true},
-    [STORE_ARENA_FULL] = {ARENA_IS_FULL, with_arena_and_maximum, false},
-    [STORE_LIMIT] = {LIMIT_EXCEEDED, with_limit, true},
-    [STORE_READ_ONLY] = {READ_ONLY, with_reason, false},
-    [STORE_DAMAGED] = {ARENA_IS_DAMAGED, with_damage, false},
+    [STORE_NO_SUCH_KEY] = {ERROR_NO_SUCH_KEY, with_arena_and_key, true},
+    [STORE_REVISION_MISMATCH] = {ERROR_REVISION_MISMATCH, with_key_and_revision, true},
+    [STORE_WRONG_TYPE] = {ERROR_WRONG_TYPE, with_key, true},
+    [STORE_ARENA_FULL] = {ERROR_ARENA_FULL, with_arena_and_maximum, false},
+    [STORE_LIMIT] = {ERROR_LIMIT_EXCEEDED, with_limit, true},
+    [STORE_READ_ONLY] = {ERROR_READ_ONLY, with_reason, false},
+    [STORE_DAMAGED] = {ERROR_ARENA_DAMAGED, with_damage, false},
 };
 
 /* A system call failed (no memory, no descriptor left): nothing changed. */
 static MethodResult error_not_begun(MethodCall *call, int error)
 {
-    JsonWriter writer = error_begin(call, READ_ONLY);
+    JsonWriter writer = error_begin(call, ERROR_READ_ONLY);
 
     log_warning("%.*s: not begun: %s", (int)call->call->method.size, call->call->method.data,
                 log_errno(error));
@@ -252,7 +254,7 @@ MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome
 
 void methods_bad_message(Buffer *out, char terminator, const char *reason)
 {
-    JsonWriter writer = reply_begin_error(out, methods_errors[BAD_MESSAGE]);
+    JsonWriter writer = reply_begin_error(out, methods_errors[ERROR_BAD_MESSAGE]);
 
     member_text(&writer, "reason", reason);
     reply_end(&writer, false, terminator);
@@ -267,7 +269,7 @@ void methods_limit_exceeded(Buffer *out, char terminator, const char *limit, uin
 
 void methods_not_durable(Buffer *out, char terminator, uint64_t revision, const char *reason)
 {
-    JsonWriter writer = reply_begin_error(out, methods_errors[NOT_DURABLE]);
+    JsonWriter writer = reply_begin_error(out, methods_errors[ERROR_NOT_DURABLE]);
 
     member_int(&writer, "revision", revision);
     member_text(&writer, "reason", reason);

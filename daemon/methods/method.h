@@ -11,7 +11,7 @@ struct Methods {
     MethodsOptions options;
     uint64_t reads;
     unsigned kind; /* of the call that ran last: METHODS_KIND_NONE or the method's place and one */
-    Buffer merged; /* operations of an Apply, as StoreOperation; reused */
+    Buffer gathered; /* of the call in hand: operations of an Apply, as StoreOperation; a name */
 };
 
 #define RIGHT_NONE 0u
@@ -45,6 +45,16 @@ extern const Method method_table[];
 extern const size_t method_count;
 
 #define METHOD_PARAMETERS_MAX 160
+
+/* A call that is to be finished when its message is gone. text: keeps its flags; both lie in what
+ * waits. */
+static inline void method_keep(const MethodCall *call, MethodCall *kept, Call *text)
+{
+    *text = (Call){.more = call->call->more};
+    *kept = *call;
+    kept->call = text;
+    kept->parameters = NULL;
+}
 
 /* --- replies */
 
@@ -92,6 +102,17 @@ MethodResult error_configuration(MethodCall *call, const ReloadError *error);
  * operation's index. */
 MethodResult error_store(MethodCall *call, int code, const StoreOutcome *outcome,
                          const StoreOperation *operations, bool in_apply);
+
+/* --- checkpoints by their ids */
+
+typedef struct IdParameters {
+    Bytes id;
+} IdParameters;
+
+/* The complete one that the parameters name; NULL: there is none. */
+Checkpoint *find_checkpoint(const MethodCall *call);
+/* Writes a reply that is the checkpoint. */
+void method_reply_checkpoint(MethodCall *call, const Checkpoint *checkpoint, bool continues);
 
 /* --- what the interface shows, as JSON */
 

@@ -382,7 +382,7 @@ static int read_operation(Bytes object, Buffer *scratch, StoreOperation *ret)
 static bool may_run(const MethodCall *call, size_t count)
 {
     const StoreOperation *operations =
-        (const StoreOperation *)(const void *)buffer_begin(&call->methods->merged);
+        (const StoreOperation *)(const void *)buffer_begin(&call->methods->gathered);
     ArenaAttributes attributes;
     bool reads = false;
 
@@ -393,10 +393,10 @@ static bool may_run(const MethodCall *call, size_t count)
                                     RIGHT_READ | RIGHT_WRITE);
 }
 
-/* All operations into methods->merged. 0, -EINVAL, -ENOMEM, -E2BIG (too many), STORE_LIMIT. */
+/* All operations into methods->gathered. 0, -EINVAL, -ENOMEM, -E2BIG (too many), STORE_LIMIT. */
 static int read_operations(MethodCall *call, Bytes list, size_t *ret_count, StoreOutcome *outcome)
 {
-    Buffer *operations = &call->methods->merged, *scratch = call->ops->scratch(call->caller);
+    Buffer *operations = &call->methods->gathered, *scratch = call->ops->scratch(call->caller);
     JsonWalk walk = json_walk(list);
     StoreOperation operation;
     Bytes name, element;
@@ -429,7 +429,7 @@ static int read_operations(MethodCall *call, Bytes list, size_t *ret_count, Stor
 MethodResult method_apply(MethodCall *call)
 {
     const EntryParameters *parameters = call->parameters;
-    Buffer *buffer = &call->methods->merged;
+    Buffer *buffer = &call->methods->gathered;
     StoreOutcome outcome = {0};
     MethodResult result;
     size_t count = 0;

@@ -151,7 +151,7 @@ int methods_new(const MethodsOptions *options, Methods **ret)
     if (!methods)
         return -ENOMEM;
     methods->options = *options;
-    buffer_init(&methods->merged, options->pool);
+    buffer_init(&methods->gathered, options->pool);
     *ret = methods;
     return 0;
 }
@@ -159,7 +159,7 @@ int methods_new(const MethodsOptions *options, Methods **ret)
 Methods *methods_free(Methods *methods)
 {
     if (methods) {
-        buffer_clear(&methods->merged);
+        buffer_clear(&methods->gathered);
         free(methods);
     }
     return NULL;
