@@ -71,6 +71,27 @@ void control_set_position(Control *control, const ControlPosition *position)
     __atomic_store_n(&header->current, next, __ATOMIC_RELEASE);
 }
 
+BatchHeader control_next_batch(const ControlPosition *position)
+{
+    const JournalMark *written = &position->written;
+    BatchHeader batch = {
+        .offset = written->offset,
+        .chain = position->chain,
+        .previous_revision = written->revision,
+        .base_revision = written->revision,
+        .mark = position->durable,
+    };
+
+    /* The first of a segment names the place that it follows. */
+    if (written->offset == SEGMENT_BATCHES_OFFSET) {
+        batch.flags = BATCH_FIRST;
+        batch.previous_segment = position->left.segment;
+        batch.previous_end = position->left.offset;
+        batch.previous_revision = position->left.revision;
+    }
+    return batch;
+}
+
 void control_set_used(Control *control, unsigned half, uint64_t used)
 {
     __atomic_store_n(&control->header->half[half].used, used, __ATOMIC_RELEASE);
@@ -312,29 +333,16 @@ static bool control_counted(Control *control, unsigned index)
 
 static int control_write_filling(Control *control, unsigned index, int directory_fd)
 {
-    ControlPosition position = *control_position(control);
-    BatchHeader fields = {
-        .offset = position.written.offset,
-        .chain = position.chain,
-        .previous_revision = position.written.revision,
-        .base_revision = position.written.revision,
-        .mark = position.durable,
-    };
+    uint64_t segment = control_position(control)->written.segment;
+    BatchHeader batch = control_next_batch(control_position(control));
 
     if (control_counted(control, index))
         return 0;
-    /* A segment that was changed to and not written in yet begins with the place it follows. */
-    if (position.written.offset == SEGMENT_BATCHES_OFFSET) {
-        fields.flags = BATCH_FIRST;
-        fields.previous_segment = position.left.segment;
-        fields.previous_end = position.left.offset;
-        fields.previous_revision = position.left.revision;
-    }
-    int r = control_write_half(control, index, directory_fd, &fields, position.written.segment);
+    int r = control_write_half(control, index, directory_fd, &batch, segment);
     if (r < 0)
         return r;
-    memcpy(&fields, control_half(control, index), sizeof(fields));
-    control_advance(control, &fields, position.written.segment);
+    memcpy(&batch, control_half(control, index), sizeof(batch));
+    control_advance(control, &batch, segment);
     return 0;
 }
 

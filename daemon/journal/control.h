@@ -10,6 +10,7 @@
 
 #include "arena/arena.h"
 #include "base/common.h"
+#include "journal/batch.h"
 #include "journal/record.h"
 #include "journal/segment.h"
 
@@ -91,6 +92,9 @@ static inline const ControlPosition *control_position(const Control *control)
 
 /* Replaces the position in one store, so that no process ever finds half of one. */
 void control_set_position(Control *control, const ControlPosition *position);
+
+/* What a batch that is written next says of its place: for batch_seal. */
+BatchHeader control_next_batch(const ControlPosition *position);
 
 /* How many bytes of records the half that is filling holds, or that it is something else now. A
  * record or a place that was stored before is there for whoever finds this. */

@@ -73,8 +73,6 @@ int journal_next_segment(Journal *journal);
 int journal_leave_segment(Journal *journal);
 /* Writes a batch without records to the current segment, not through the control memfd. */
 int journal_write_empty(Journal *journal, uint32_t flags);
-/* A batch's header as it would go to the current place. */
-BatchHeader journal_batch_fields(const Journal *journal);
 /* The batch lies in the file: moves the place on. */
 void journal_advance(Journal *journal, const BatchHeader *batch);
 

@@ -98,26 +98,6 @@ void journal_close_writer(Journal *journal)
     journal->writer.capacity = 0;
 }
 
-BatchHeader journal_batch_fields(const Journal *journal)
-{
-    const ControlPosition *position = &journal->position;
-    BatchHeader fields = {
-        .offset = journal->rotation.current.offset,
-        .chain = position->chain,
-        .previous_revision = position->written.revision,
-        .base_revision = position->written.revision,
-        .mark = position->durable,
-    };
-
-    if (fields.offset == SEGMENT_BATCHES_OFFSET) {
-        fields.flags = BATCH_FIRST;
-        fields.previous_segment = position->left.segment;
-        fields.previous_end = position->left.offset;
-        fields.previous_revision = position->left.revision;
-    }
-    return fields;
-}
-
 void journal_advance(Journal *journal, const BatchHeader *batch)
 {
     OpenSegment *current = &journal->rotation.current;
@@ -138,7 +118,7 @@ int journal_write_empty(Journal *journal, uint32_t flags)
 {
     uint8_t data[SEGMENT_SECTOR] __attribute__((aligned(8)));
     const OpenSegment *current = &journal->rotation.current;
-    BatchHeader fields = journal_batch_fields(journal);
+    BatchHeader fields = control_next_batch(&journal->position);
 
     fields.flags |= flags;
     fields.base_revision = MAX(fields.base_revision, journal->revision);
@@ -219,7 +199,7 @@ static int journal_write_gathered(Journal *journal, uint64_t begin)
     const OpenSegment *current = &journal->rotation.current;
     unsigned half = journal->filling;
     uint8_t *data = control_half(control, half);
-    BatchHeader batch = journal_batch_fields(journal);
+    BatchHeader batch = control_next_batch(&journal->position);
 
     int64_t padded = batch_seal(data, journal->writer.used, &batch, current->salt);
     if (padded < 0)
