@@ -61,14 +61,6 @@ static void host_resume(void *context)
     event_active(manager->again, 0, 0);
 }
 
-static bool holds(const Checkpoint *checkpoint, const Identity *identity)
-{
-    for (size_t i = 0; i < checkpoint->arena_count; i++)
-        if (checkpoint->arenas[i].held && identity_equal(&checkpoint->arenas[i].identity, identity))
-            return true;
-    return false;
-}
-
 /* damaged: those that are damaged, too, which no checkpoint saves. */
 static bool covers_all(const Manager *manager, const Checkpoint *checkpoint, bool damaged)
 {
@@ -76,7 +68,7 @@ static bool covers_all(const Manager *manager, const Checkpoint *checkpoint, boo
         const StoreArena *arena = store_at(manager->store, i);
 
         if ((damaged || !arena_damage(arena->arena)) &&
-            !holds(checkpoint, arena_identity(arena->arena)))
+            !checkpoint_holds(checkpoint, arena_identity(arena->arena)))
             return false;
     }
     return true;

@@ -40,6 +40,17 @@ int arena_damaged(const Arena *arena, const char *format, ...)
 
 /* --- making and freeing */
 
+bool arena_name_valid(Bytes name)
+{
+    if (name.size == 0 || name.size > HOLDFAST_NAME_MAX || !is_alphanumeric(name.data[0]))
+        return false;
+    for (size_t i = 1; i < name.size; i++)
+        if (!is_alphanumeric(name.data[i]) && name.data[i] != '_' && name.data[i] != '.' &&
+            name.data[i] != '-')
+            return false;
+    return true;
+}
+
 static bool attributes_valid(const ArenaAttributes *attributes)
 {
     uint64_t pages = attributes->max_bytes / HOLDFAST_PAGE_BYTES;

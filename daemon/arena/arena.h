@@ -67,8 +67,10 @@ typedef struct ArenaEntry {
 
 /* --- life */
 
-/* Makes a memfd with an empty arena in it. name: checked by the caller. The hash seed comes from
- * the identity. created_revision: of the update that creates it (kept in the header: recovery asks
+/* [A-Za-z0-9][A-Za-z0-9_.-]{0,63} */
+bool arena_name_valid(Bytes name);
+/* Makes a memfd with an empty arena in it. name: a valid one. The hash seed comes from the
+ * identity. created_revision: of the update that creates it (kept in the header: recovery asks
  * from where on the journal is needed). */
 int arena_new(const ArenaContext *context, const char *name, const Identity *identity,
               const ArenaAttributes *attributes, uint64_t created_usec, uint64_t created_revision,

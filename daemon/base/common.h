@@ -66,6 +66,12 @@ static inline bool bytes_equal(Bytes a, Bytes b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+/* Of ASCII, whatever the locale. */
+static inline bool is_alphanumeric(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
 static inline void freep(void *pointer)
 {
     free(*(void **)pointer);

@@ -211,14 +211,17 @@ Checkpoint *catalog_find(const Catalog *catalog, const char *id)
 
 /* --- what an image holds */
 
-static bool holds(const Checkpoint *checkpoint, const Identity *identity)
+bool checkpoint_holds(const Checkpoint *checkpoint, const Identity *identity)
 {
-    if (checkpoint->state != CHECKPOINT_COMPLETE)
-        return false;
     for (size_t i = 0; i < checkpoint->arena_count; i++)
         if (checkpoint->arenas[i].held && identity_equal(&checkpoint->arenas[i].identity, identity))
             return true;
     return false;
+}
+
+static bool holds(const Checkpoint *checkpoint, const Identity *identity)
+{
+    return checkpoint->state == CHECKPOINT_COMPLETE && checkpoint_holds(checkpoint, identity);
 }
 
 Checkpoint *catalog_newest(const Catalog *catalog)

@@ -27,6 +27,9 @@ typedef struct Checkpoint {
     unsigned pinned; /* users (a verification, the command after it): not deleted meanwhile */
 } Checkpoint;
 
+/* Whether the image is to hold the arena's pages. */
+bool checkpoint_holds(const Checkpoint *checkpoint, const Identity *identity);
+
 typedef struct Catalog Catalog;
 typedef struct Housekeeper Housekeeper;
 

@@ -2,36 +2,47 @@
  * terminals. */
 #include "checkpoint/image-format.h"
 
-static bool is_alphanumeric(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
+#include "checkpoint/image-write.h"
 
-/* Whether text ends in NUL within its field, is at most max long and holds only letters, digits and
- * others. */
-static bool text_fits(const char *text, size_t field, size_t max, const char *others)
+/* Whether it holds letters, digits and others alone. */
+static bool plain(Bytes text, const char *others)
 {
-    size_t length = strnlen(text, field);
-
-    if (length == field || length > max)
-        return false;
-    for (size_t i = 0; i < length; i++)
-        if (!is_alphanumeric(text[i]) && strchr(others, text[i]) == NULL)
+    for (size_t i = 0; i < text.size; i++)
+        if (!is_alphanumeric(text.data[i]) &&
+            (text.data[i] == '\0' || strchr(others, text.data[i]) == NULL))
             return false;
     return true;
 }
 
+/* The text in a field, without its NUL; as long as the field where there is none. */
+static Bytes text_in(const char *text, size_t field)
+{
+    return BYTES(text, strnlen(text, field));
+}
+
+bool image_label_valid(Bytes label)
+{
+    return label.size <= HOLDFAST_LABEL_MAX && plain(label, " _.:-");
+}
+
 bool image_id_fits(const char *id, size_t field)
 {
-    return text_fits(id, field, HOLDFAST_IMAGE_ID_MAX, "-_") && id[0] != '\0';
+    Bytes text = text_in(id, field);
+
+    return text.size > 0 && text.size < field && text.size <= HOLDFAST_IMAGE_ID_MAX &&
+           plain(text, "-_");
 }
 
 bool image_label_fits(const char *label, size_t field)
 {
-    return text_fits(label, field, HOLDFAST_LABEL_MAX, " _.:-");
+    Bytes text = text_in(label, field);
+
+    return text.size < field && image_label_valid(text);
 }
 
 bool image_name_fits(const char *name, size_t field)
 {
-    return text_fits(name, field, HOLDFAST_NAME_MAX, "_.-") && is_alphanumeric(name[0]);
+    Bytes text = text_in(name, field);
+
+    return text.size < field && arena_name_valid(text);
 }

@@ -44,6 +44,9 @@ typedef struct ImageSummary {
     uint64_t state_bytes;
 } ImageSummary;
 
+/* Up to HOLDFAST_LABEL_MAX of [A-Za-z0-9 _.:-]; empty is fine. */
+bool image_label_valid(Bytes label);
+
 /* fd: an empty file open for writing, still the caller's. arenas and spec: copied. Nothing is
  * written yet. -EFBIG: an arena of more than 2^32 - 1 pages. -EINVAL: an id, label, name or mode
  * that a reader would refuse. */

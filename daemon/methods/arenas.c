@@ -118,7 +118,7 @@ MethodResult method_create_arena(MethodCall *call)
     MethodResult result;
     int r;
 
-    if (!store_name_valid(parameters->name))
+    if (!arena_name_valid(parameters->name))
         return error_invalid(call, "name");
     if (!call->ops->administrator(call->caller) &&
         (options->create_gid == (uint32_t)-1 ||

@@ -135,18 +135,6 @@ static void take_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *che
         call->ops->wrote(call->caller);
 }
 
-static bool label_valid(Bytes label)
-{
-    for (size_t i = 0; i < label.size; i++) {
-        char c = label.data[i];
-
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              (c && strchr(" _.:-", c))))
-            return false;
-    }
-    return true;
-}
-
 /* An identity the list has already is left out. */
 static void add_identity(Identity *identities, size_t *count, const Identity *identity)
 {
@@ -220,7 +208,7 @@ static int read_list(MethodCall *call, Buffer *room, Identity *identities, size_
         const StoreArena *arena;
         Bytes name = read_name(element, room);
 
-        if (!store_name_valid(name)) {
+        if (!arena_name_valid(name)) {
             *ret_result = error_invalid(call, "arenas");
             return -EINVAL;
         }
@@ -304,7 +292,7 @@ MethodResult method_take_checkpoint(MethodCall *call)
 
     if (parameters->label.size > HOLDFAST_LABEL_MAX)
         return error_limit(call, "label", HOLDFAST_LABEL_MAX);
-    if (!label_valid(parameters->label))
+    if (!image_label_valid(parameters->label))
         return error_invalid(call, "label");
     identities = calloc(store_count(call->methods->options.store) + 1, sizeof(*identities));
     if (!identities)

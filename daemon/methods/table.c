@@ -77,7 +77,7 @@ static MethodResult look_up_arena(MethodCall *call, bool *ret_refused)
     ArenaAttributes attributes;
 
     *ret_refused = true;
-    if (!store_name_valid(name))
+    if (!arena_name_valid(name))
         return error_invalid(call, call->method->fields[0].name);
     call->arena = store_find(call->methods->options.store, name);
     if (!call->arena)

@@ -71,7 +71,7 @@ static int create_arena(Run *run, const Record *record, const RecordOperation *o
     Arena *arena;
     int r;
 
-    if (!store_name_valid(operation->key))
+    if (!arena_name_valid(operation->key))
         return -EBADMSG;
     memcpy(name, operation->key.data, operation->key.size);
     r = arena_new(&run->options->context, name, &record->identity, &operation->attributes,

@@ -121,22 +121,6 @@ StoreArena *store_find_identity(const Store *store, const Identity *identity)
     return NULL;
 }
 
-static bool is_alphanumeric(char c)
-{
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-}
-
-bool store_name_valid(Bytes name)
-{
-    if (name.size == 0 || name.size > HOLDFAST_NAME_MAX || !is_alphanumeric(name.data[0]))
-        return false;
-    for (size_t i = 1; i < name.size; i++)
-        if (!is_alphanumeric(name.data[i]) && name.data[i] != '_' && name.data[i] != '.' &&
-            name.data[i] != '-')
-            return false;
-    return true;
-}
-
 /* Room for one more arena in the table and among the dropped ones, so that neither can fail later.
  */
 static int reserve(Store *store)

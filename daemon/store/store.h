@@ -105,8 +105,6 @@ StoreArena *store_at(const Store *store, size_t index);
 /* NULL: none of that name. */
 StoreArena *store_find(const Store *store, Bytes name);
 StoreArena *store_find_identity(const Store *store, const Identity *identity);
-/* [A-Za-z0-9][A-Za-z0-9_.-]{0,63} */
-bool store_name_valid(Bytes name);
 
 /* 0, STORE_EXISTS, STORE_LIMIT (arenas), STORE_PARKED, STORE_READ_ONLY or a negative errno. */
 int store_create(Store *store, Bytes name, const ArenaAttributes *attributes, StoreArena **ret,
