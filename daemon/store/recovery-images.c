@@ -29,14 +29,28 @@ static void tell_layout(const Run *run, const Checkpoint *image, const ImageRead
              image->spec.id, image_reader_layout_version(reader), arena_layout_own());
 }
 
+/* The arena's memory, out of an image that is open. -EBADMSG: the reader tells where and why. */
+static int restore_memory(Run *run, ImageReader *reader, const Identity *identity, int *ret_fd)
+{
+    size_t index = 0;
+
+    if (!arena_layout_known(image_reader_layout_version(reader)))
+        return -EPROTONOSUPPORT;
+    while (index < image_reader_arenas(reader) &&
+           !identity_equal(&image_reader_arena(reader, index)->identity, identity))
+        index++;
+    return index < image_reader_arenas(reader)
+               ? image_reader_restore(reader, index, image_progress, run, ret_fd)
+               : -EBADMSG;
+}
+
 /* Restores one arena out of one image. -EBADMSG: the image is damaged; it was renamed. */
 static int restore_from(Run *run, Checkpoint *image, const Identity *identity, Arena **ret)
 {
-    _cleanup_(closep) int fd = -1, arena_memory = -1;
+    _cleanup_(closep) int fd = -1, memory = -1;
     const char *where = "", *why = "";
     char name[HOLDFAST_IMAGE_ID_MAX + 8];
     ImageReader *reader = NULL;
-    size_t index = 0;
     int r;
 
     snprintf(name, sizeof(name), "%s.image", image->spec.id);
@@ -44,23 +58,15 @@ static int restore_from(Run *run, Checkpoint *image, const Identity *identity, A
     if (fd < 0)
         return -errno;
     r = image_open(fd, &reader, &where, &why);
-    if (r == 0 && !arena_layout_known(image_reader_layout_version(reader)))
-        r = -EPROTONOSUPPORT;
     if (r == 0) {
-        while (index < image_reader_arenas(reader) &&
-               !identity_equal(&image_reader_arena(reader, index)->identity, identity))
-            index++;
-        if (index < image_reader_arenas(reader))
-            r = image_reader_restore(reader, index, image_progress, run, &arena_memory);
-        else
-            r = -EBADMSG;
+        r = restore_memory(run, reader, identity, &memory);
         where = image_reader_where(reader);
         why = image_reader_why(reader);
     }
     if (r == 0) {
-        r = arena_open_any(&run->options->context, arena_memory, ret);
+        r = arena_open_any(&run->options->context, memory, ret);
         if (r == 0) {
-            TAKE_FD(arena_memory);
+            TAKE_FD(memory);
         } else if (r == -EBADMSG || r == -EBUSY) {
             r = -EBADMSG;
             where = "arena header";
@@ -104,14 +110,41 @@ static int restore_arena(Run *run, const Identity *identity, const char *table_i
     }
 }
 
-/* All arenas of one image's table. Those that no image holds come from the journal. */
+/* One arena of the table, which has this id; created: the revision that created it. One that no
+ * image holds comes from the journal. */
+static int restore_row(Run *run, const Identity *identity, uint64_t created, const char *table_id)
+{
+    uint64_t revision = 0;
+    Arena *arena;
+    int r;
+
+    if (recovery_find_origin(run, identity))
+        return 0; /* adopted */
+    r = restore_arena(run, identity, table_id, &arena, &revision);
+    if (r < 0)
+        return r;
+    if (!arena) {
+        run->wanted[run->wanted_count++] = *identity;
+        run->from_revision = MIN(run->from_revision, MAX(created, UINT64_C(1)) - 1);
+        return 0;
+    }
+    r = store_insert(run->options->store, arena);
+    if (r < 0) {
+        arena_free(arena);
+        return r;
+    }
+    run->from_revision = MIN(run->from_revision, revision);
+    return recovery_add_origin(run, identity, revision);
+}
+
+/* All arenas of one image's table. */
 static int restore_table(Run *run, const Checkpoint *table)
 {
     char id[HOLDFAST_IMAGE_ID_MAX + 1];
     size_t count = table->arena_count;
     _cleanup_(freep) Identity *identities = calloc(count + 1, sizeof(*identities));
     _cleanup_(freep) uint64_t *created = calloc(count + 1, sizeof(*created));
-    int r;
+    int r = 0;
 
     free(run->wanted);
     run->wanted = calloc(count + 1, sizeof(*run->wanted));
@@ -125,31 +158,9 @@ static int restore_table(Run *run, const Checkpoint *table)
         identities[i] = table->arenas[i].identity;
         created[i] = table->arenas[i].created_revision;
     }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t revision = 0;
-        Arena *arena;
-
-        if (recovery_find_origin(run, &identities[i]))
-            continue; /* adopted */
-        r = restore_arena(run, &identities[i], id, &arena, &revision);
-        if (r < 0)
-            return r;
-        if (!arena) {
-            run->wanted[run->wanted_count++] = identities[i];
-            run->from_revision = MIN(run->from_revision, MAX(created[i], UINT64_C(1)) - 1);
-            continue;
-        }
-        r = store_insert(run->options->store, arena);
-        if (r < 0) {
-            arena_free(arena);
-            return r;
-        }
-        run->from_revision = MIN(run->from_revision, revision);
-        r = recovery_add_origin(run, &identities[i], revision);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    for (size_t i = 0; i < count && r == 0; i++)
+        r = restore_row(run, &identities[i], created[i], id);
+    return r;
 }
 
 int recovery_restore_images(Run *run)

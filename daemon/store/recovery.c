@@ -251,6 +251,20 @@ static void tell_damage(Recovery *recovery, const ReplayDamage *damage)
              (unsigned long long)damage->last_revision, (unsigned long long)damage->last_revision);
 }
 
+/* What was found and is no damage. */
+static void tell_rest(const JournalPosition *position)
+{
+    if (position->unused_damaged != 0)
+        log_notice("journal: segment %llu was made ready and never used, and its header does not "
+                   "check out: put aside as *.damaged",
+                   (unsigned long long)position->unused_damaged);
+    if (position->cut_off)
+        log_notice("journal: %llu bytes behind revision %llu were not complete and were never "
+                   "promised: cut off",
+                   (unsigned long long)position->cut_off_bytes,
+                   (unsigned long long)position->revision);
+}
+
 static int replay_journal(Run *run)
 {
     Recovery *recovery = run->recovery;
@@ -272,19 +286,9 @@ static int replay_journal(Run *run)
         replay.required_revision =
             run->from_revision < run->table_revision && !run->cut ? run->table_revision : 0;
     r = journal_replay(options->journal_directory_fd, &replay, &recovery->position, &damage);
-    if (r == 0) {
-        if (recovery->position.unused_damaged != 0)
-            log_notice("journal: segment %llu was made ready and never used, and its header does "
-                       "not check out: put aside as *.damaged",
-                       (unsigned long long)recovery->position.unused_damaged);
-        if (recovery->position.cut_off)
-            log_notice("journal: %llu bytes behind revision %llu were not complete and were never "
-                       "promised: cut off",
-                       (unsigned long long)recovery->position.cut_off_bytes,
-                       (unsigned long long)recovery->position.revision);
-        return 0;
-    }
-    if (recovery->message[0] != '\0')
+    if (r == 0)
+        tell_rest(&recovery->position);
+    if (r == 0 || recovery->message[0] != '\0')
         return r;
     if (r == -EBADMSG)
         tell_damage(recovery, &damage);
