@@ -211,3 +211,15 @@ int file_size(int fd, uint64_t *ret)
     *ret = (uint64_t)status.st_size;
     return 0;
 }
+
+void file_close_all_but(unsigned first, const int *keep, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        unsigned fd = (unsigned)keep[i];
+
+        if (fd > first)
+            (void)close_range(first, fd - 1, 0);
+        first = MAX(first, fd + 1);
+    }
+    (void)close_range(first, ~0U, 0);
+}

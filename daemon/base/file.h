@@ -30,3 +30,6 @@ int file_sync_directory(int directory_fd);
 int file_make_directories(const char *path, mode_t mode);
 /* Size of the file in bytes. */
 int file_size(int fd, uint64_t *ret);
+/* For a child that was forked: closes all descriptors from `first` on but those of keep, which
+ * rises. Allocates nothing and takes no lock. */
+void file_close_all_but(unsigned first, const int *keep, size_t count);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/verify.h"
 
@@ -76,20 +77,9 @@ static void child_check(Child *child, int image_fd, VerifyReport *report)
     image_reader_free(reader);
 }
 
-/* Connections of the parent must not stay open in here. */
-static void keep_only(int a, int b)
-{
-    unsigned low = (unsigned)MIN(a, b), high = (unsigned)MAX(a, b);
-
-    if (low > 3)
-        (void)close_range(3, low - 1, 0);
-    if (high > low + 1)
-        (void)close_range(low + 1, high - 1, 0);
-    (void)close_range(high + 1, ~0U, 0);
-}
-
 static _Noreturn void child_run(int image_fd, int pipe_fd, pid_t parent)
 {
+    const int keep[] = {MIN(image_fd, pipe_fd), MAX(image_fd, pipe_fd)};
     Child child = {.pipe_fd = pipe_fd};
     VerifyReport report = {0};
     sigset_t none;
@@ -101,7 +91,8 @@ static _Noreturn void child_run(int image_fd, int pipe_fd, pid_t parent)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(EXIT_FAILURE);
-    keep_only(image_fd, pipe_fd);
+    /* Connections of the parent must not stay open in here. */
+    file_close_all_but(STDERR_FILENO + 1, keep, ARRAY_SIZE(keep));
     (void)prctl(PR_SET_NAME, "holdfast-verify");
     (void)nice(VERIFY_NICE);
     child_check(&child, image_fd, &report);

@@ -57,21 +57,6 @@ static_assert(sizeof(WriterReport) <= 512, "POSIX promises whole writes of 512 b
 
 /* --- the child */
 
-/* Leaves stderr (a sanitizer may have to say something) and what is needed. */
-static void child_close_files(const Writer *writer)
-{
-    unsigned next = 0;
-
-    for (size_t i = 0; i < writer->keep_count; i++) {
-        unsigned fd = (unsigned)writer->keep[i];
-
-        if (fd > next)
-            (void)close_range(next, fd - 1, 0);
-        next = fd + 1;
-    }
-    (void)close_range(next, ~0U, 0);
-}
-
 /* What is meant for the daemon (a terminal's interrupt, a service manager's stop, a request for a
  * checkpoint) reaches its children too; whether the image is still wanted then is the daemon's to
  * decide, and it says so by SIGKILL. A file size limit and a closed pipe are to be errors. All else
@@ -127,7 +112,7 @@ static void child_set_up(const Writer *writer)
         _exit(1); /* it died before the line above */
     (void)prctl(PR_SET_NAME, CHILD_NAME);
     child_reset_signals();
-    child_close_files(writer);
+    file_close_all_but(0, writer->keep, writer->keep_count);
     (void)!nice(CHILD_NICE);
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
                   IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, CHILD_IO_PRIORITY));
@@ -263,7 +248,7 @@ static int writer_make_files(Writer *writer, const WriterPlan *plan, size_t held
         return -errno;
     for (size_t i = 0; i < held; i++)
         writer->keep[writer->keep_count++] = plan->memfds[i];
-    writer->keep[writer->keep_count++] = STDERR_FILENO;
+    writer->keep[writer->keep_count++] = STDERR_FILENO; /* a sanitizer may have to say something */
     writer->keep[writer->keep_count++] = plan->image_fd;
     writer->keep[writer->keep_count++] = writer->pipe[1];
     qsort(writer->keep, writer->keep_count, sizeof(writer->keep[0]), compare_files);

@@ -178,6 +178,42 @@ Test(file, a_memfd_is_trusted_only_where_nobody_else_could_have_changed_it)
     close(fd);
 }
 
+static unsigned open_among(const int *fds, unsigned count)
+{
+    unsigned open = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        open |= (unsigned)(fcntl(fds[i], F_GETFD) >= 0) << i;
+    return open;
+}
+
+Test(file, a_child_keeps_what_it_needs_of_its_descriptors)
+{
+    int fds[6], status;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+        fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        cr_assert(ge(int, fds[i], 0));
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        const int keep[] = {fds[1], fds[4]}, first[] = {fds[0]};
+        bool right = true;
+
+        file_close_all_but((unsigned)fds[0], keep, ARRAY_SIZE(keep));
+        right = right && open_among(fds, ARRAY_SIZE(fds)) == 0x12;
+        file_close_all_but((unsigned)fds[2], first, ARRAY_SIZE(first)); /* below: stays anyway */
+        right = right && open_among(fds, ARRAY_SIZE(fds)) == 0x02;
+        file_close_all_but((unsigned)fds[0], NULL, 0);
+        right = right && open_among(fds, ARRAY_SIZE(fds)) == 0 && fcntl(STDERR_FILENO, F_GETFD) >= 0;
+        _exit(right ? 0 : 1);
+    }
+    cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+    cr_assert(eq(int, status, 0));
+    for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+}
+
 Test(checksum, is_xxh3_with_its_published_values)
 {
     /* xxHash's own reference: XXH3_64bits of nothing, seed 0. */
