@@ -1,4 +1,4 @@
-/* The life of an arena: making one, taking one over, its header, the frame of an update.
+/* The life of an arena: making one, taking one over, what it is, the frame of an update.
  *
  * Normal way through: arena_new makes a memfd, describes the first pages and the index's first
  * buckets by an update like any other; or arena_open takes over a memfd and believes nothing in its
@@ -14,16 +14,12 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "arena/header.h"
 #include "arena/heap.h"
 #include "arena/index.h"
-#include "arena/layouts.h"
 #include "arena/upkeep.h"
 #include "base/checksum.h"
 #include "base/file.h"
-
-#define MODE_MASK 0666u
-#define FIRST_PAGES (1 + HOLDFAST_CHUNK_MAP_PAGES)
-#define ENTRY_BYTES_MIN (sizeof(HoldfastEntry) + 2)
 
 int arena_damaged(const Arena *arena, const char *format, ...)
 {
@@ -55,7 +51,7 @@ static bool attributes_valid(const ArenaAttributes *attributes)
 {
     uint64_t pages = attributes->max_bytes / HOLDFAST_PAGE_BYTES;
     return attributes->max_bytes >= ARENA_BYTES_MIN && pages <= HOLDFAST_PAGES_MAX &&
-           (attributes->mode & ~MODE_MASK) == 0;
+           (attributes->mode & ~ARENA_MODE_MASK) == 0;
 }
 
 /* An outcome where an errno is due. */
@@ -137,8 +133,8 @@ static int arena_format(Arena *arena, const char *name, const Identity *identity
     header->mode = attributes->mode;
     memcpy(header->name, name, strlen(name));
     header->counters.capacity_pages = attributes->max_bytes / HOLDFAST_PAGE_BYTES;
-    header->counters.high_water_pages = FIRST_PAGES;
-    header->counters.used_pages = FIRST_PAGES;
+    header->counters.high_water_pages = HEADER_FIRST_PAGES;
+    header->counters.used_pages = HEADER_FIRST_PAGES;
     r = runs_create(arena);
     if (r == 0)
         r = index_create(arena);
@@ -228,89 +224,6 @@ void arena_set_barrier(Arena *arena, const ArenaBarrier *barrier)
 
 /* --- taking over */
 
-static bool header_is_one(const HoldfastHeader *header)
-{
-    return memcmp(header->magic, HOLDFAST_ARENA_MAGIC, sizeof(header->magic)) == 0;
-}
-
-static bool header_name_valid(const HoldfastHeader *header)
-{
-    size_t bytes = strnlen(header->name, sizeof(header->name));
-    return bytes > 0 && bytes <= HOLDFAST_NAME_MAX;
-}
-
-/* Reads the header by a system call: nothing is mapped before its sizes were looked at. */
-static int header_read(int fd, HoldfastHeader *ret)
-{
-    int r = file_read_at(fd, ret, sizeof(*ret), 0);
-    if (r == -ENODATA)
-        return -EBADMSG;
-    if (r != 0)
-        return r;
-    return header_is_one(ret) ? 0 : -EBADMSG;
-}
-
-static bool counters_valid(const HoldfastCounters *counters, uint64_t file_pages)
-{
-    uint64_t high_water = counters->high_water_pages;
-    return counters->capacity_pages >= ARENA_BYTES_MIN / HOLDFAST_PAGE_BYTES &&
-           counters->capacity_pages <= HOLDFAST_PAGES_MAX && high_water > FIRST_PAGES &&
-           high_water <= counters->capacity_pages && high_water <= file_pages &&
-           counters->used_pages <= high_water && counters->resident_pages <= high_water &&
-           counters->clean_pages <= high_water && counters->punching_pages <= high_water &&
-           counters->used_pages + counters->resident_pages + counters->clean_pages +
-                   counters->punching_pages ==
-               high_water &&
-           counters->entries <= high_water * HOLDFAST_PAGE_BYTES / ENTRY_BYTES_MIN &&
-           counters->live_bytes <= high_water * HOLDFAST_PAGE_BYTES &&
-           counters->block_bytes <= high_water * HOLDFAST_PAGE_BYTES &&
-           counters->slab_pages <= high_water && counters->buckets >= HOLDFAST_BUCKETS_MIN &&
-           counters->buckets <= HOLDFAST_BUCKETS_MAX;
-}
-
-static bool pages_valid(const uint32_t *pages, size_t count, uint64_t high_water)
-{
-    for (size_t i = 0; i < count; i++)
-        if (pages[i] != 0 && (pages[i] >= high_water || pages[i] < runs_chunk_first(pages[i])))
-            return false;
-    return true;
-}
-
-static bool roots_valid(const HoldfastHeader *header)
-{
-    uint64_t high_water = header->counters.high_water_pages;
-    uint64_t segments = DIVIDE_UP(header->counters.buckets, HOLDFAST_SEGMENT_BUCKETS);
-    uint64_t directories = DIVIDE_UP(segments, HOLDFAST_DIRECTORY_SEGMENTS);
-    for (size_t i = 0; i < directories; i++)
-        if (header->directories[i] == 0)
-            return false;
-    uint64_t bins = (UINT64_C(1) << HOLDFAST_RUN_BINS) - 1;
-    return (header->resident_bins & ~bins) == 0 && (header->clean_bins & ~bins) == 0 &&
-           pages_valid(header->directories, ARRAY_SIZE(header->directories), high_water) &&
-           pages_valid(header->slabs, ARRAY_SIZE(header->slabs), high_water) &&
-           pages_valid(header->resident_runs, ARRAY_SIZE(header->resident_runs), high_water) &&
-           pages_valid(header->clean_runs, ARRAY_SIZE(header->clean_runs), high_water) &&
-           pages_valid(header->punching, ARRAY_SIZE(header->punching), high_water);
-}
-
-/* An arena of another version is not opened but read, entry by entry, into a new one
- * (arena_convert). */
-static int header_check(const HoldfastHeader *header, uint64_t file_pages)
-{
-    if (header->layout_version != HOLDFAST_LAYOUT_VERSION || header->incompatible_flags != 0)
-        return -EPROTONOSUPPORT;
-    if (header->change_counter % 2 != 0)
-        return -EBUSY;
-    if (header->state == HOLDFAST_STATE_DROPPED)
-        return -ESTALE;
-    if ((header->state != HOLDFAST_STATE_LIVE && header->state != HOLDFAST_STATE_MOVED) ||
-        !header_name_valid(header) || (header->mode & ~MODE_MASK) != 0 ||
-        header->hash_seed != checksum(header->identity, sizeof(header->identity)) ||
-        !counters_valid(&header->counters, file_pages) || !roots_valid(header))
-        return -EBADMSG;
-    return 0;
-}
-
 /* Takes the arena into service: one more generation, live, runs caught in the middle of being
  * punched free again. */
 static int arena_revive(Arena *arena)
@@ -358,34 +271,6 @@ int arena_open(const ArenaContext *context, int fd, Arena **ret)
         return r;
     upkeep_touch(arena);
     *ret = TAKE_PTR(arena);
-    return 0;
-}
-
-int arena_peek(int fd, ArenaPeek *ret)
-{
-    union {
-        HoldfastHeader common; /* of other layouts only what all share */
-        uint8_t bytes[HOLDFAST_PAGE_BYTES];
-    } page;
-    int r = header_read(fd, &page.common);
-    if (r != 0)
-        return r;
-    ArenaPeek peek = {.layout_version = page.common.layout_version, .state = page.common.state};
-    memcpy(peek.identity.bytes, page.common.identity, sizeof(page.common.identity));
-    const ArenaLayout *layout = arena_layout(peek.layout_version);
-    if (layout != NULL) {
-        uint64_t change_counter;
-        size_t name_bytes =
-            strnlen((const char *)page.bytes + layout->header.name, sizeof(page.common.name));
-        if (name_bytes == 0 || name_bytes > HOLDFAST_NAME_MAX)
-            return -EBADMSG;
-        memcpy(peek.name, page.bytes + layout->header.name, name_bytes);
-        memcpy(&peek.revision, page.bytes + layout->header.revision, sizeof(peek.revision));
-        memcpy(&peek.generation, page.bytes + layout->header.generation, sizeof(peek.generation));
-        memcpy(&change_counter, page.bytes + layout->header.change_counter, sizeof(change_counter));
-        peek.mid_update = change_counter % 2 != 0;
-    }
-    *ret = peek;
     return 0;
 }
 

@@ -54,10 +54,11 @@ typedef struct ArenaAttributes {
     uint64_t max_bytes; /* rounded down to pages; at least ARENA_BYTES_MIN */
     uint32_t uid;
     uint32_t gid;
-    uint32_t mode; /* within 0666 */
+    uint32_t mode; /* within ARENA_MODE_MASK */
 } ArenaAttributes;
 
 #define ARENA_BYTES_MIN (512 * KIB)
+#define ARENA_MODE_MASK 0666u
 
 typedef struct ArenaEntry {
     Bytes key;

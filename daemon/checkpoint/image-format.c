@@ -46,3 +46,8 @@ bool image_name_fits(const char *name, size_t field)
 
     return text.size < field && arena_name_valid(text);
 }
+
+bool image_mode_fits(uint32_t mode)
+{
+    return (mode & ~ARENA_MODE_MASK) == 0;
+}

@@ -45,7 +45,4 @@ static inline uint64_t image_footer_checksum(const HoldfastImageFooter *footer)
 bool image_id_fits(const char *id, size_t field);
 bool image_label_fits(const char *label, size_t field);
 bool image_name_fits(const char *name, size_t field);
-static inline bool image_mode_fits(uint32_t mode)
-{
-    return (mode & ~0666u) == 0;
-}
+bool image_mode_fits(uint32_t mode);

@@ -5,7 +5,6 @@
 #include "methods/method.h"
 
 #define ARENA_MODE_DEFAULT 0600
-#define ARENA_MODE_MASK 0666
 
 typedef struct ArenaParameters {
     Bytes name;
