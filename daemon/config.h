@@ -78,8 +78,8 @@ int config_set(Config *config, const char *option, ConfigError *error);
 int config_check(const Config *config, ConfigError *error);
 
 /* All of that in its order: the file and its drop-ins, each of overrides (texts for config_set,
- * ended by NULL; NULL: none), the checks. *config holds the defaults before. Returns as config_read.
- */
+ * ended by NULL; NULL: none), the checks. *config holds the defaults before. What it returns:
+ * see config_read. */
 int config_load(Config *config, const char *path, bool required, const char *const *overrides,
                 ConfigError *error);
 /* "FILE:LINE: REASON", less what is not known: into text. */

@@ -21,7 +21,8 @@
 
 void tell_recovered(const Manager *manager, const Recovery *recovery)
 {
-    char arenas[LOG_NUMBER_MAX], adopted[LOG_NUMBER_MAX], revision[LOG_NUMBER_MAX], duration[LOG_NUMBER_MAX];
+    char arenas[LOG_NUMBER_MAX], adopted[LOG_NUMBER_MAX], revision[LOG_NUMBER_MAX],
+        duration[LOG_NUMBER_MAX];
     const LogField fields[] = {
         {"RECOVERY", manager->status.recovery},
         {"ARENAS", log_number(arenas, store_count(manager->store))},

@@ -226,7 +226,7 @@ typedef struct HoldfastArena {
     uint32_t gid;
     uint32_t mode;
     uint64_t created_usec; /* since the epoch */
-    bool readable;         /* false: the caller may not read it, and is told name, uid and gid only */
+    bool readable; /* false: the caller may not read it, and is told name, uid and gid only */
 } HoldfastArena;
 
 void holdfast_arena_free(HoldfastArena *arena);
@@ -388,7 +388,7 @@ typedef struct HoldfastCommand {
     uint64_t started_usec;  /* since the epoch */
     uint64_t duration_usec; /* when it has ended; else 0 */
     int32_t exit_status;    /* -1: it did not exit */
-    int32_t signal;         /* -1: no signal ended it. Ended with neither: it could not be started */
+    int32_t signal; /* -1: no signal ended it. Ended with neither: it could not be started */
 } HoldfastCommand;
 
 typedef struct HoldfastStatus {

@@ -51,8 +51,8 @@ static void follow(void *context, const HoldfastCheckpoint *checkpoint)
     if (!following->verify)
         snprintf(captured, sizeof(captured), ", %s captured",
                  format_number(number, checkpoint->pages_captured));
-    format_bytes(rate, (uint64_t)((double)checkpoint->pages_done * HOLDFAST_PAGE_BYTES * USEC_PER_SEC /
-                                  (double)MAX(elapsed, 1)));
+    format_bytes(rate, (uint64_t)((double)checkpoint->pages_done * HOLDFAST_PAGE_BYTES *
+                                  USEC_PER_SEC / (double)MAX(elapsed, 1)));
     format_duration(left, time_left(elapsed, checkpoint->pages_done, checkpoint->pages_total));
     snprintf(detail, sizeof(detail), "%s/s%s, %s left", rate, captured, left);
     progress_update(&following->progress, checkpoint->pages_done, checkpoint->pages_total, detail);

@@ -149,9 +149,10 @@ static void show_methods(Frame *frame, const Sample *sample, const Rates *rates,
         for (size_t j = 0; j < ARRAY_SIZE(shares); j++)
             format_duration(times[j], latency_percentile(method, shares[j]));
         if (rates->interval_usec > 0)
-            format_number(calls, (uint64_t)((double)latency_requests(method) * (double)USEC_PER_SEC /
-                                               (double)rates->interval_usec +
-                                           0.5));
+            format_number(calls,
+                          (uint64_t)((double)latency_requests(method) * (double)USEC_PER_SEC /
+                                         (double)rates->interval_usec +
+                                     0.5));
         frame_line(frame, FRAME_PLAIN, "%-20s %12s %12s %12s %12s", method->name, calls, times[0],
                    times[1], times[2]);
     }

@@ -70,7 +70,8 @@ uint64_t hf_deadline(const HoldfastConnection *connection)
     if (connection->timeout_usec == HF_FOR_EVER)
         return HF_FOR_EVER;
     now = hf_now_usec();
-    return __builtin_add_overflow(now, connection->timeout_usec, &deadline) ? HF_FOR_EVER : deadline;
+    return __builtin_add_overflow(now, connection->timeout_usec, &deadline) ? HF_FOR_EVER
+                                                                            : deadline;
 }
 
 /* Waits until one of the events is there: their number, or -ETIMEDOUT. */

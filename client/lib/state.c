@@ -227,8 +227,8 @@ static int read_entry(HoldfastText text, unsigned flags, HoldfastItem *ret)
     if (hf_members(text, names, members, 3) < 0 || hf_unquote(&members[0]) < 0 ||
         read_unsigned(members[2], &revision) < 0)
         return -EBADMSG;
-    *ret = (HoldfastItem){
-        .key = members[0].data, .key_length = members[0].size, .revision = revision};
+    *ret =
+        (HoldfastItem){.key = members[0].data, .key_length = members[0].size, .revision = revision};
     if (flags & HOLDFAST_KEYS_ONLY)
         return 0;
     if (members[1].data == NULL)

@@ -519,7 +519,8 @@ void capture_child_check(Capture *capture, uint32_t arena, uint64_t first, uint3
 #ifdef CAPTURE_MUTANT_NO_CHECK_AFTER_COPY
     (void)marks, (void)first;
 #else
-    atomic_thread_fence(memory_order_acquire); /* C2 */
+    /* C2 */
+    atomic_thread_fence(memory_order_acquire);
     for (uint32_t i = 0; i < count; i++)
         if (atomic_load_explicit(&marks[first + i].captured, memory_order_acquire) ==
             capture->epoch) /* C3 */

@@ -19,7 +19,7 @@ struct Publish {
     char name[PUBLISH_NAME_MAX]; /* what publish_image renames it to */
     /* In the loop's thread. */
     void (*done)(Publish *publish);
-    int result;       /* 0 or a negative errno; then neither of the two names is there, if possible */
+    int result; /* 0 or a negative errno; then neither of the two names is there, if possible */
     const char *step; /* what failed */
 };
 

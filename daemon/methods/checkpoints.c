@@ -1,6 +1,6 @@
-/* Methods on checkpoints, but for VerifyCheckpoint (verify.c). Taking one takes long: the call waits
- * (METHOD_WAITING) with a waiter of its own in the job, and is finished from there. A caller that
- * goes away takes its waiter with it; the checkpoint goes on. */
+/* Methods on checkpoints, but for VerifyCheckpoint (verify.c). Taking one takes long: the call
+ * waits (METHOD_WAITING) with a waiter of its own in the job, and is finished from there. A caller
+ * that goes away takes its waiter with it; the checkpoint goes on. */
 
 #include "methods/method.h"
 

@@ -1,6 +1,6 @@
-/* VerifyCheckpoint. The call waits (METHOD_WAITING) while a process reads the image, and is finished
- * from there; a caller that goes away gives the check up. What can go wrong: see checkpoint/verify.h.
- */
+/* VerifyCheckpoint. The call waits (METHOD_WAITING) while a process reads the image, and is
+ * finished from there; a caller that goes away gives the check up. What can go wrong:
+ * see checkpoint/verify.h. */
 
 #include "methods/method.h"
 

@@ -91,7 +91,7 @@ typedef struct HoldfastImageArena {
     uint64_t entries;
     uint64_t revision; /* of its last change */
     uint64_t used_bytes;
-    uint64_t pages; /* its memory is this many pages long; at most 2^32 - 1 */
+    uint64_t pages;            /* its memory is this many pages long; at most 2^32 - 1 */
     uint64_t created_revision; /* of the update that created it */
 } HoldfastImageArena;
 

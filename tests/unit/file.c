@@ -205,7 +205,8 @@ Test(file, a_child_keeps_what_it_needs_of_its_descriptors)
         file_close_all_but((unsigned)fds[2], first, ARRAY_SIZE(first)); /* below: stays anyway */
         right = right && open_among(fds, ARRAY_SIZE(fds)) == 0x02;
         file_close_all_but((unsigned)fds[0], NULL, 0);
-        right = right && open_among(fds, ARRAY_SIZE(fds)) == 0 && fcntl(STDERR_FILENO, F_GETFD) >= 0;
+        right =
+            right && open_among(fds, ARRAY_SIZE(fds)) == 0 && fcntl(STDERR_FILENO, F_GETFD) >= 0;
         _exit(right ? 0 : 1);
     }
     cr_assert(eq(int, waitpid(pid, &status, 0), pid));
