@@ -7,17 +7,18 @@
  * one. An import can be repeated: it is puts and nothing else. */
 #include <jansson.h>
 
+#include "../lib/output.h"
+#include "../lib/text.h"
 #include "base/parse.h"
 #include "lines.h"
 #include "print.h"
-#include "text-buffer.h"
 
 #define BATCH_LINES 512
 #define BATCH_BYTES (256 * KIB)
 #define WINDOW 8 /* batches on their way */
 
 typedef struct Batch {
-    TextBuffer text;
+    HfOutput text;
     size_t count;
     uint64_t numbers[BATCH_LINES];   /* of the lines */
     size_t offsets[BATCH_LINES + 1]; /* of the operations in the text */
@@ -122,10 +123,10 @@ static void show_import(Import *import)
 static void batch_start(Import *import, Batch *batch)
 {
     batch->count = 0;
-    batch->text.size = 0;
-    text_buffer_add(&batch->text, "{\"arena\":", 9);
-    text_buffer_string(&batch->text, import->arena);
-    text_buffer_add(&batch->text, ",\"operations\":[", 15);
+    hf_output_rewind(&batch->text, 0);
+    hf_output_literal(&batch->text, "{\"arena\":");
+    hf_output_string(&batch->text, import->arena, strlen(import->arena));
+    hf_output_literal(&batch->text, ",\"operations\":[");
 }
 
 /* The answer to the oldest batch on its way. */
@@ -151,10 +152,11 @@ static void send_batch(Import *import)
 
     if (batch->count == 0)
         return;
-    text_buffer_add(&batch->text, "]}", 2);
-    r = batch->text.failed ? -ENOMEM
-                           : holdfast_send(import->ctl->connection, "Apply", batch->text.data,
-                                           batch->text.size, 0);
+    hf_output_literal(&batch->text, "]}");
+    r = batch->text.failed;
+    if (r == 0)
+        r = holdfast_send(import->ctl->connection, "Apply", batch->text.data,
+                          hf_output_size(&batch->text), 0);
     if (r < 0) {
         /* A daemon that hung up said why before: the oldest answers come first, this failure after
          * them. */
@@ -175,22 +177,22 @@ static void add_put(Import *import, HoldfastText key, HoldfastText value)
     Batch *batch = batch_at(import, import->sent);
 
     if (batch->count == BATCH_LINES ||
-        (batch->count > 0 && batch->text.size + value.size > BATCH_BYTES)) {
+        (batch->count > 0 && hf_output_size(&batch->text) + value.size > BATCH_BYTES)) {
         send_batch(import);
         if (import->status != STATUS_OK)
             return;
         batch = batch_at(import, import->sent);
     }
     if (batch->count > 0)
-        text_buffer_add(&batch->text, ",", 1);
+        hf_output_literal(&batch->text, ",");
     batch->numbers[batch->count] = import->lines.number;
-    batch->offsets[batch->count] = batch->text.size;
-    text_buffer_add(&batch->text, "{\"op\":\"put\",\"key\":", 18);
-    text_buffer_add(&batch->text, key.data, key.size);
-    text_buffer_add(&batch->text, ",\"value\":", 9);
-    text_buffer_add(&batch->text, value.data, value.size);
-    text_buffer_add(&batch->text, "}", 1);
-    batch->offsets[++batch->count] = batch->text.size;
+    batch->offsets[batch->count] = hf_output_size(&batch->text);
+    hf_output_literal(&batch->text, "{\"op\":\"put\",\"key\":");
+    hf_output_append(&batch->text, key.data, key.size);
+    hf_output_literal(&batch->text, ",\"value\":");
+    hf_output_append(&batch->text, value.data, value.size);
+    hf_output_literal(&batch->text, "}");
+    batch->offsets[++batch->count] = hf_output_size(&batch->text);
 }
 
 /* --- lines */
@@ -268,9 +270,12 @@ static void take_line(Import *import, HoldfastText line)
 static void run_import(Import *import)
 {
     HoldfastText line;
-    int r = 0;
+    int r;
 
     batch_start(import, batch_at(import, 0));
+    r = batch_at(import, 0)->text.failed;
+    if (r < 0)
+        import->status = failure_call(import->ctl, r);
     while (import->status == STATUS_OK && (r = lines_next(&import->lines, &line)) > 0)
         take_line(import, line);
     if (import->status == STATUS_OK)
@@ -315,7 +320,7 @@ int verb_import(Ctl *ctl, int count, char **arguments)
     tell_result(import);
     status = import->status;
     for (size_t i = 0; i < WINDOW; i++)
-        text_buffer_free(&import->batches[i].text);
+        hf_output_deinit(&import->batches[i].text);
     lines_close(&import->lines);
     free(import->message);
     free(import);

@@ -1,15 +1,16 @@
 /* apply, export: many entries as JSON lines. (import is in verb-import.c.) */
+#include "../lib/output.h"
+#include "../lib/text.h"
 #include "base/parse.h"
 #include "lines.h"
 #include "print.h"
-#include "text-buffer.h"
 
 /* --- apply */
 
 /* The parameters of an Apply whose operations are the input's lines; numbers: the line of each
  * operation. */
 typedef struct Batch {
-    TextBuffer text;
+    HfOutput text;
     uint64_t *numbers;
     size_t count;
     size_t room;
@@ -27,9 +28,9 @@ static int add_operation(Batch *batch, HoldfastText line, uint64_t number)
     }
     batch->numbers[batch->count++] = number;
     if (batch->count > 1)
-        text_buffer_add(&batch->text, ",", 1);
-    text_buffer_add(&batch->text, line.data, line.size);
-    return batch->text.failed ? -ENOMEM : 0;
+        hf_output_literal(&batch->text, ",");
+    hf_output_append(&batch->text, line.data, line.size);
+    return batch->text.failed;
 }
 
 static int read_operations(Lines *lines, Batch *batch)
@@ -43,7 +44,7 @@ static int read_operations(Lines *lines, Batch *batch)
                            "%s:%llu: this is no operation: a JSON object was expected", lines->name,
                            (unsigned long long)lines->number);
         r = add_operation(batch, value, lines->number);
-        if (r == 0 && batch->text.size > HOLDFAST_MESSAGE_MAX)
+        if (r == 0 && hf_output_size(&batch->text) > HOLDFAST_MESSAGE_MAX)
             r = -EMSGSIZE;
         if (r < 0)
             break;
@@ -79,9 +80,9 @@ static int apply_batch(Ctl *ctl, const Lines *lines, Batch *batch)
     size_t size;
     int r;
 
-    text_buffer_add(&batch->text, "]}", 3); /* with its NUL */
-    if (batch->text.failed)
-        return failure_call(ctl, -ENOMEM);
+    hf_output_append(&batch->text, "]}", sizeof("]}"));
+    if (batch->text.failed < 0)
+        return failure_call(ctl, batch->text.failed);
     r = holdfast_call(ctl->connection, "Apply", batch->text.data, &reply, &size);
     if (r != 0)
         return apply_failed(ctl, lines, batch, r);
@@ -99,13 +100,14 @@ int verb_apply(Ctl *ctl, int count, char **arguments)
 
     if (r < 0)
         return failure(STATUS_FAILED, "cannot open %s: %s", arguments[1], strerror(-r));
-    text_buffer_add(&batch.text, "{\"arena\":", 9);
-    text_buffer_string(&batch.text, arguments[0]);
-    text_buffer_add(&batch.text, ",\"operations\":[", 15);
-    status = read_operations(&lines, &batch);
+    hf_output_literal(&batch.text, "{\"arena\":");
+    hf_output_string(&batch.text, arguments[0], strlen(arguments[0]));
+    hf_output_literal(&batch.text, ",\"operations\":[");
+    status = batch.text.failed < 0 ? failure_call(ctl, batch.text.failed)
+                                   : read_operations(&lines, &batch);
     if (status == STATUS_OK)
         status = apply_batch(ctl, &lines, &batch);
-    text_buffer_free(&batch.text);
+    hf_output_deinit(&batch.text);
     free(batch.numbers);
     lines_close(&lines);
     return status;

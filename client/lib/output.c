@@ -26,46 +26,26 @@ static void move_to_front(HfOutput *output)
     output->end = size;
 }
 
-/* Room for size more bytes behind the end; NULL where there is none. Offsets move: callers keep
- * sizes, not places. */
-static char *reserve(HfOutput *output, size_t size)
+void hf_output_grow(HfOutput *output, size_t size)
 {
+    size_t live = hf_output_size(output), capacity;
+
     if (output->failed < 0)
-        return NULL;
-    if (output->capacity - output->end >= size)
-        return output->data + output->end;
-    size_t live = hf_output_size(output);
+        return;
     if (output->begin >= live && output->capacity - live >= size) {
         move_to_front(output);
-        return output->data + output->end;
+        return;
     }
-    size_t capacity = output->capacity < 512 ? 1024 : output->capacity;
+    capacity = output->capacity < 512 ? 1024 : output->capacity;
     while (capacity - output->end < size)
         capacity *= 2;
     char *data = realloc(output->data, capacity);
     if (data == NULL) {
         output->failed = -ENOMEM;
-        return NULL;
+        return;
     }
     output->data = data;
     output->capacity = capacity;
-    return data + output->end;
-}
-
-void hf_output_append(HfOutput *output, const char *data, size_t size)
-{
-    if (size == 0)
-        return;
-    char *room = reserve(output, size);
-    if (room == NULL)
-        return;
-    memcpy(room, data, size);
-    output->end += size;
-}
-
-void hf_output_literal(HfOutput *output, const char *text)
-{
-    hf_output_append(output, text, strlen(text));
 }
 
 /* The escape of a byte that may not stand in a string as it is; NULL: it may. */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <holdfast.h>
+#include <string.h>
 
 typedef struct HfOutput {
     char *data;
@@ -20,8 +21,26 @@ static inline size_t hf_output_size(const HfOutput *output)
     return output->end - output->begin;
 }
 
-void hf_output_append(HfOutput *output, const char *data, size_t size);
-void hf_output_literal(HfOutput *output, const char *text);
+/* Makes room for size bytes behind the end, or writes `failed`. What is there may move. */
+void hf_output_grow(HfOutput *output, size_t size);
+
+static inline void hf_output_append(HfOutput *output, const char *data, size_t size)
+{
+    if (size == 0)
+        return;
+    if (output->capacity - output->end < size)
+        hf_output_grow(output, size);
+    if (output->failed < 0)
+        return;
+    memcpy(output->data + output->end, data, size);
+    output->end += size;
+}
+
+static inline void hf_output_literal(HfOutput *output, const char *text)
+{
+    hf_output_append(output, text, strlen(text));
+}
+
 /* A JSON string of these characters. -EILSEQ where they are not UTF-8, or hold a NUL. */
 void hf_output_string(HfOutput *output, const char *characters, size_t size);
 /* One JSON value, as it is, less white space around it. -EINVAL where the text is not one. */

@@ -311,6 +311,14 @@ def _():
         says(ctl(daemon, "import", "a", status=1, input=lines), "is full", "1.0 MiB", "(io.holdfast.ArenaFull)")
 
 
+@test("a name that is not UTF-8 is not sent")
+def _():
+    with Daemon() as daemon:
+        for verb, line, *key in (("put", "", "k", "1"), ("apply", '{"op":"put","key":"k","value":1}'),
+                                 ("import", '{"key":"k","value":1}')):
+            says(ctl(daemon, verb, "\udcff", *key, status=1, input=line), "must be UTF-8")
+
+
 # --- checkpoints and images
 
 
