@@ -5,10 +5,7 @@
 
 #include "record.h"
 
-#define FIELD(member, name_, type_, ...)                                                           \
-    {                                                                                              \
-        .name = name_, .type = type_, .offset = offsetof(HoldfastArena, member), __VA_ARGS__       \
-    }
+#define FIELD(member, name_, type_, ...) HF_FIELD(HoldfastArena, member, name_, type_, __VA_ARGS__)
 
 static const HfField fields[] = {
     FIELD(name, "name", HF_FIELD_TEXT, .required = true),
@@ -42,17 +39,7 @@ void holdfast_arenas_free(HoldfastArena **arenas)
     hf_records_free(&hf_arena_type, (void **)arenas);
 }
 
-static int begin_arena(HoldfastConnection *connection, const char *method, const char *name)
-{
-    HfOutput *out = &connection->out;
-    int r = hf_call_begin_alone(connection, method, 0);
-
-    if (r < 0)
-        return r;
-    hf_output_literal(out, "{\"name\":");
-    hf_output_string(out, name, strlen(name));
-    return 0;
-}
+static const char opening[] = "{\"name\":";
 
 static void append_options(HfOutput *out, const HoldfastArenaOptions *options)
 {
@@ -93,7 +80,7 @@ static int set_arena(HoldfastConnection *connection, const char *method, const c
                      const HoldfastArenaOptions *options, HoldfastArena **ret_arena)
 {
     HfReply reply;
-    int r = begin_arena(connection, method, name);
+    int r = hf_call_begin_named(connection, method, 0, opening, name);
 
     if (r < 0)
         return r;
@@ -118,7 +105,7 @@ int holdfast_change_arena(HoldfastConnection *connection, const char *name,
 int holdfast_drop_arena(HoldfastConnection *connection, const char *name)
 {
     HfReply reply;
-    int r = begin_arena(connection, "DropArena", name);
+    int r = hf_call_begin_named(connection, "DropArena", 0, opening, name);
 
     if (r < 0)
         return r;
@@ -130,7 +117,7 @@ int holdfast_open_arena(HoldfastConnection *connection, const char *name, int *r
                         HoldfastArena **ret_arena)
 {
     HfReply reply;
-    int r = begin_arena(connection, "OpenArena", name);
+    int r = hf_call_begin_named(connection, "OpenArena", 0, opening, name);
 
     if (r < 0)
         return r;

@@ -76,6 +76,18 @@ int hf_call_begin_alone(HoldfastConnection *connection, const char *method, unsi
     return r == 0 ? hf_call_begin(connection, method, flags) : r;
 }
 
+int hf_call_begin_named(HoldfastConnection *connection, const char *method, unsigned flags,
+                        const char *opening, const char *name)
+{
+    int r = hf_call_begin_alone(connection, method, flags);
+
+    if (r < 0)
+        return r;
+    hf_output_literal(&connection->out, opening);
+    hf_output_string(&connection->out, name, strlen(name));
+    return 0;
+}
+
 int hf_call_finish(HoldfastConnection *connection, HfReply *ret)
 {
     int r = hf_call_end(connection, 0);

@@ -5,9 +5,7 @@
 #include "record.h"
 
 #define FIELD(member, name_, type_, ...)                                                           \
-    {                                                                                              \
-        .name = name_, .type = type_, .offset = offsetof(HoldfastCheckpoint, member), __VA_ARGS__  \
-    }
+    HF_FIELD(HoldfastCheckpoint, member, name_, type_, __VA_ARGS__)
 
 static const HfField fields[] = {
     FIELD(id, "id", HF_FIELD_TEXT, .required = true),
@@ -123,15 +121,11 @@ int holdfast_take_checkpoint(HoldfastConnection *connection, const char *const *
 static int begin_id(HoldfastConnection *connection, const char *method, const char *id,
                     unsigned flags)
 {
-    HfOutput *out = &connection->out;
-    int r = hf_call_begin_alone(connection, method, flags);
+    int r = hf_call_begin_named(connection, method, flags, "{\"id\":", id);
 
-    if (r < 0)
-        return r;
-    hf_output_literal(out, "{\"id\":");
-    hf_output_string(out, id, strlen(id));
-    hf_output_literal(out, "}");
-    return 0;
+    if (r == 0)
+        hf_output_literal(&connection->out, "}");
+    return r;
 }
 
 int holdfast_verify_checkpoint(HoldfastConnection *connection, const char *id,

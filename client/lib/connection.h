@@ -73,6 +73,10 @@ int hf_flush(HoldfastConnection *connection, uint64_t deadline);
 int hf_receive(HoldfastConnection *connection, uint64_t deadline, HfReply *ret);
 /* As hf_call_begin, for a call that waits for its reply: not while others are outstanding. */
 int hf_call_begin_alone(HoldfastConnection *connection, const char *method, unsigned flags);
+/* As that, and begins the parameters with a name. opening: what stands before it, {"arena": in the
+ * message of most. */
+int hf_call_begin_named(HoldfastConnection *connection, const char *method, unsigned flags,
+                        const char *opening, const char *name);
 /* The two together: ends the call, and waits. */
 int hf_call_finish(HoldfastConnection *connection, HfReply *ret);
 /* The reply of the one call that was just ended; on a timeout the call is given up. */

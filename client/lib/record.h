@@ -27,6 +27,12 @@ typedef struct HfField {
     const HfRecordType *record; /* HF_FIELD_RECORD */
 } HfField;
 
+/* A row of the table: what holds the member of that name, its type, and what else is to be set. */
+#define HF_FIELD(struct_, member, name_, type_, ...)                                               \
+    {                                                                                              \
+        .name = name_, .type = type_, .offset = offsetof(struct_, member), __VA_ARGS__             \
+    }
+
 struct HfRecordType {
     size_t size; /* of the struct */
     const HfField *fields;

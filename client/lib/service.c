@@ -5,12 +5,10 @@
 
 #include "record.h"
 
-#define FIELD(struct_, member, name_, type_, ...)                                                  \
-    {                                                                                              \
-        .name = name_, .type = type_, .offset = offsetof(struct_, member), __VA_ARGS__             \
-    }
-#define STATUS(member, name_, type_, ...) FIELD(HoldfastStatus, member, name_, type_, __VA_ARGS__)
-#define COMMAND(member, name_, type_, ...) FIELD(HoldfastCommand, member, name_, type_, __VA_ARGS__)
+#define STATUS(member, name_, type_, ...)                                                          \
+    HF_FIELD(HoldfastStatus, member, name_, type_, __VA_ARGS__)
+#define COMMAND(member, name_, type_, ...)                                                         \
+    HF_FIELD(HoldfastCommand, member, name_, type_, __VA_ARGS__)
 
 static const HfField command_fields[] = {
     COMMAND(pid, "pid", HF_FIELD_UNSIGNED32),
@@ -143,15 +141,13 @@ int holdfast_get_metrics(HoldfastConnection *connection, const char **ret_text, 
 int holdfast_describe(HoldfastConnection *connection, const char *interface,
                       const char **ret_description)
 {
-    HfOutput *out = &connection->out;
     HfReply reply;
-    int r = hf_call_begin_alone(connection, "org.varlink.service.GetInterfaceDescription", 0);
+    int r = hf_call_begin_named(connection, "org.varlink.service.GetInterfaceDescription", 0,
+                                "{\"interface\":", interface);
 
     if (r < 0)
         return r;
-    hf_output_literal(out, "{\"interface\":");
-    hf_output_string(out, interface, strlen(interface));
-    hf_output_literal(out, "}");
+    hf_output_literal(&connection->out, "}");
     r = hf_call_finish(connection, &reply);
     return r == 0 ? text_member(connection, &reply, "description", ret_description, NULL) : r;
 }

@@ -5,19 +5,18 @@
 
 #include "connection.h"
 
+static const char opening[] = "{\"arena\":";
+
 /* Begins a call with {"arena":...,"key":... */
 static int begin_entry(HoldfastConnection *connection, const char *method, const char *arena,
                        const char *key, size_t key_length)
 {
-    HfOutput *out = &connection->out;
-    int r = hf_call_begin_alone(connection, method, 0);
+    int r = hf_call_begin_named(connection, method, 0, opening, arena);
 
     if (r < 0)
         return r;
-    hf_output_literal(out, "{\"arena\":");
-    hf_output_string(out, arena, strlen(arena));
-    hf_output_literal(out, ",\"key\":");
-    hf_output_string(out, key, key_length);
+    hf_output_literal(&connection->out, ",\"key\":");
+    hf_output_string(&connection->out, key, key_length);
     return 0;
 }
 
@@ -200,11 +199,9 @@ int holdfast_apply(HoldfastConnection *connection, const char *arena,
     for (size_t i = 0; i < count; i++)
         if ((unsigned)operations[i].type >= sizeof(operation_names) / sizeof(operation_names[0]))
             return -EINVAL;
-    int r = hf_call_begin_alone(connection, "Apply", 0);
+    int r = hf_call_begin_named(connection, "Apply", 0, opening, arena);
     if (r < 0)
         return r;
-    hf_output_literal(out, "{\"arena\":");
-    hf_output_string(out, arena, strlen(arena));
     hf_output_literal(out, ",\"operations\":[");
     for (size_t i = 0; i < count && out->failed == 0; i++) {
         if (i > 0)
@@ -299,12 +296,10 @@ int holdfast_get_many(HoldfastConnection *connection, const char *arena, const H
     Listing listing = {.connection = connection, .function = function, .context = context};
     HfOutput *out = &connection->out;
     HfReply reply;
-    int r = hf_call_begin_alone(connection, "GetMany", 0);
+    int r = hf_call_begin_named(connection, "GetMany", 0, opening, arena);
 
     if (r < 0)
         return r;
-    hf_output_literal(out, "{\"arena\":");
-    hf_output_string(out, arena, strlen(arena));
     hf_output_literal(out, ",\"keys\":[");
     for (size_t i = 0; i < count && out->failed == 0; i++) {
         if (i > 0)
@@ -326,12 +321,10 @@ static int begin_list(HoldfastConnection *connection, const char *arena, const c
     HfOutput *out = &connection->out;
     int r = (flags & ~(unsigned)HOLDFAST_KEYS_ONLY) != 0
                 ? -EINVAL
-                : hf_call_begin_alone(connection, "List", call_flags);
+                : hf_call_begin_named(connection, "List", call_flags, opening, arena);
 
     if (r < 0)
         return r;
-    hf_output_literal(out, "{\"arena\":");
-    hf_output_string(out, arena, strlen(arena));
     if (prefix != NULL) {
         hf_output_literal(out, ",\"prefix\":");
         hf_output_string(out, prefix, strlen(prefix));
