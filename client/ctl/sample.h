@@ -28,3 +28,6 @@ typedef struct Rates {
 /* before: NULL, or of another process: then there are no rates, and latencies are since the
  * start. */
 void sample_rates(const Sample *now, const Sample *before, Rates *ret);
+
+/* One object; to be freed. NULL: no memory. */
+char *sample_json(const Sample *sample, const Rates *rates);
