@@ -1,9 +1,7 @@
 /* Running the command after an image.
  *
- * The normal way: command_run -> the housekeeper's thread spawns it (posix_spawn(3) suspends its
- * caller until the exec, which may wait for a disk) -> the loop hears of its end by a pidfd -> what
- * waits is next. It has nothing of ours but stderr: /dev/null for stdin and stdout, four variables,
- * default signals, and a process group of its own, so that what it started is ended with it.
+ * The normal way: command_run -> the housekeeper's thread spawns it (command-run.h) -> the loop
+ * hears of its end by a pidfd -> what waits is next.
  *
  * What can go wrong: it cannot be started, fails, or takes too long (SIGTERM, ten seconds later
  * SIGKILL, to the whole group). All of it is told once. The group is signalled only while its
@@ -11,10 +9,8 @@
 #include "service/command.h"
 
 #include <event2/event.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -23,6 +19,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/words.h"
+#include "service/command-run.h"
 
 #define TERMINATED_USEC (10 * USEC_PER_SEC) /* from SIGTERM to SIGKILL */
 #define STOP_MSEC 2000                      /* the same at the stop of the daemon */
@@ -47,20 +44,6 @@ static const unsigned moves[STATES] = {
     [STATE_KILLED] = MOVE(STATE_IDLE),
 };
 
-enum { VARIABLES = 4 };
-
-/* One run: what it is for, and what the housekeeper needs. Owned by the command. */
-typedef struct Run {
-    char checkpoint[COMMAND_CHECKPOINT_MAX + 1];
-    char *variables[VARIABLES + 1];
-    char **words; /* set when it starts */
-
-    HousekeeperTask task;
-    Command *command;
-    pid_t pid;
-    int result;
-} Run;
-
 struct Command {
     struct event_base *base;
     Housekeeper *housekeeper;
@@ -70,8 +53,8 @@ struct Command {
 
     State state;
     bool stopped;
-    Run *run;     /* unless idle */
-    Run *waiting; /* NULL: none */
+    CommandRun *run;     /* unless idle */
+    CommandRun *waiting; /* NULL: none */
     bool timed_out;
     bool any; /* `last` means something */
     CommandState last;
@@ -87,101 +70,11 @@ static void move(Command *command, State state)
     command->state = state;
 }
 
-/* --- a run */
-
-static Run *run_free(Run *run)
-{
-    if (run == NULL)
-        return NULL;
-    for (size_t i = 0; i < VARIABLES; i++)
-        free(run->variables[i]);
-    free(run->words);
-    free(run);
-    return NULL;
-}
-
-static void run_freep(Run **run)
-{
-    run_free(*run);
-}
-
-static int run_new(Command *command, const CommandImage *image, Run **ret)
-{
-    _cleanup_(run_freep) Run *run = calloc(1, sizeof(*run));
-    char revision[24];
-    const char *const pairs[VARIABLES][2] = {
-        {"HOLDFAST_CHECKPOINT_ID", image->checkpoint},
-        {"HOLDFAST_IMAGE", image->path},
-        {"HOLDFAST_REVISION", revision},
-        {"HOLDFAST_LABEL", image->label},
-    };
-
-    if (run == NULL)
-        return -ENOMEM;
-    snprintf(revision, sizeof(revision), "%llu", (unsigned long long)image->revision);
-    snprintf(run->checkpoint, sizeof(run->checkpoint), "%s", image->checkpoint);
-    run->command = command;
-    for (size_t i = 0; i < VARIABLES; i++)
-        if (asprintf(&run->variables[i], "%s=%s", pairs[i][0], pairs[i][1]) < 0) {
-            run->variables[i] = NULL;
-            return -ENOMEM;
-        }
-    *ret = TAKE_PTR(run);
-    return 0;
-}
-
 /* It ran, or will not run: the image may go. */
-static void release(Command *command, Run *run)
+static void release(Command *command, CommandRun *run)
 {
     command->host.released(command->host.context, run->checkpoint);
-    run_free(run);
-}
-
-/* --- in the housekeeper's thread */
-
-static int set_up(posix_spawnattr_t *attributes, posix_spawn_file_actions_t *files)
-{
-    sigset_t all, none;
-    int r;
-
-    sigfillset(&all);
-    sigemptyset(&none);
-    r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-                                                 POSIX_SPAWN_SETPGROUP);
-    if (r == 0)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (r == 0)
-        r = posix_spawnattr_setsigmask(attributes, &none);
-    if (r == 0)
-        r = posix_spawnattr_setpgroup(attributes, 0);
-    if (r == 0)
-        r = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (r == 0)
-        r = posix_spawn_file_actions_addopen(files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    if (r == 0)
-        r = posix_spawn_file_actions_addclosefrom_np(files, STDERR_FILENO + 1);
-    return r;
-}
-
-static void spawn(HousekeeperTask *task)
-{
-    Run *run = CONTAINER_OF(task, Run, task);
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    int r = posix_spawnattr_init(&attributes);
-
-    if (r == 0) {
-        r = posix_spawn_file_actions_init(&files);
-        if (r == 0) {
-            r = set_up(&attributes, &files);
-            if (r == 0)
-                r = posix_spawn(&run->pid, run->words[0], &files, &attributes, run->words,
-                                run->variables);
-            posix_spawn_file_actions_destroy(&files);
-        }
-        posix_spawnattr_destroy(&attributes);
-    }
-    run->result = -r;
+    command_run_free(run);
 }
 
 /* --- its end */
@@ -297,7 +190,7 @@ static int watch(Command *command)
 
 static void on_spawned(HousekeeperTask *task)
 {
-    Run *run = CONTAINER_OF(task, Run, task);
+    CommandRun *run = CONTAINER_OF(task, CommandRun, task);
     Command *command = run->command;
     int r = run->result;
 
@@ -326,7 +219,7 @@ static void on_spawned(HousekeeperTask *task)
         end(command, STATE_TERMINATED);
 }
 
-static void start(Command *command, Run *run)
+static void start(Command *command, CommandRun *run)
 {
     int r = words_split(command->line, &run->words);
 
@@ -342,14 +235,14 @@ static void start(Command *command, Run *run)
     command->started = clock_monotonic();
     command->last = (CommandState){.started_usec = clock_realtime(), .exit_status = -1};
     memcpy(command->last.checkpoint, run->checkpoint, sizeof(run->checkpoint));
-    run->task = (HousekeeperTask){.run = spawn, .done = on_spawned};
+    run->task = (HousekeeperTask){.run = command_run_spawn, .done = on_spawned};
     move(command, STATE_STARTING);
     housekeeper_submit(command->housekeeper, &run->task);
 }
 
 static void next(Command *command)
 {
-    Run *run = TAKE_PTR(command->waiting);
+    CommandRun *run = TAKE_PTR(command->waiting);
 
     if (run == NULL)
         return;
@@ -431,8 +324,8 @@ bool command_is_set(const Command *command)
 
 int command_run(Command *command, const CommandImage *image)
 {
-    Run *run = NULL;
-    int r = run_new(command, image, &run);
+    CommandRun *run = NULL;
+    int r = command_run_new(command, image, &run);
 
     if (r < 0)
         return r;
