@@ -4,8 +4,8 @@
  *     bench-map fill  PEER PLACE ENTRIES           makes the entries
  *     bench-map read  PEER PLACE ENTRIES SECONDS   prints reads a second, and reads a
  *                                                  second of the process's own CPU time
- *     bench-map write PEER PLACE ENTRIES SECONDS   updates as fast as it can, prints updates a
- * second
+ *     bench-map write PEER PLACE ENTRIES SECONDS   updates as fast as it can, prints
+ *                                                  updates a second
  *
  * PEER holdfast: PLACE is the daemon's socket; lmdb: a directory; redis: its socket. LMDB reads
  * each key in a read transaction of its own, renewed rather than begun, which is its fastest way.
