@@ -4,8 +4,9 @@
  * At the start each image is opened, which checks its table and index; its blocks are looked at
  * only by a restore or a verification. An image that fails a check is set aside as *.damaged, so
  * that it neither comes back nor is lost to an inspection. One that cannot be read now (I/O,
- * memory), that a newer version wrote, or whose name is not its id is left as it is, logged, and
- * not listed. The directory belongs to this process; changes of names go through catalog-files. */
+ * memory), that another version wrote, or whose name is not its id is left as it is, logged, and
+ * not listed; the newest of another version is remembered, since what it holds must not be passed
+ * over. The directory belongs to this process; changes of names go through catalog-files. */
 #include "checkpoint/catalog.h"
 
 #include <dirent.h>
@@ -30,6 +31,10 @@ struct Catalog {
     Checkpoint **checkpoints; /* in the order of their keys */
     size_t count;
     size_t capacity;
+    char foreign[NAME_MAX +
+                 1]; /* name of the newest image that another version wrote; empty: none */
+    uint32_t foreign_version;
+    uint64_t foreign_flags;
 };
 
 static Checkpoint *checkpoint_free(Checkpoint *checkpoint)
@@ -70,6 +75,13 @@ static const char *sort_key(const Checkpoint *checkpoint, char key[HOLDFAST_IMAG
 static void image_name(const char *id, char name[IMAGE_NAME_MAX])
 {
     (void)snprintf(name, IMAGE_NAME_MAX, "%s" IMAGE_SUFFIX, id);
+}
+
+bool catalog_names_cut(const char *name)
+{
+    enum { DIGITS = 20 };
+
+    return strspn(name, "0123456789") == DIGITS && name[DIGITS] == '-';
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -207,6 +219,21 @@ Checkpoint *catalog_find(const Catalog *catalog, const char *id)
         if (strcmp(catalog->checkpoints[i]->spec.id, id) == 0)
             return catalog->checkpoints[i];
     return NULL;
+}
+
+bool catalog_foreign(const Catalog *catalog, ForeignImage *ret)
+{
+    const Checkpoint *newest = catalog_newest(catalog);
+
+    if (catalog->foreign[0] == '\0' ||
+        (newest != NULL && strcmp(catalog->foreign, newest->spec.id) < 0))
+        return false;
+    *ret = (ForeignImage){
+        .name = catalog->foreign,
+        .version = catalog->foreign_version,
+        .flags = catalog->foreign_flags,
+    };
+    return true;
 }
 
 /* --- what an image holds */
@@ -348,9 +375,30 @@ static int checkpoint_from_image(const ImageReader *reader, Checkpoint **ret)
     return 0;
 }
 
-/* Opens the image; where a check failed, *ret_where and *ret_why tell. */
-static int read_image(const Catalog *catalog, const char *name, Checkpoint **ret,
-                      const char **ret_where, const char **ret_why)
+/* Logs it, and remembers the newest, by its name. -EPROTONOSUPPORT, or why it cannot be read. */
+static int note_foreign(Catalog *catalog, int fd, const char *name)
+{
+    uint32_t version;
+    uint64_t flags;
+    int r = image_read_version(fd, &version, &flags);
+
+    if (r < 0)
+        return r;
+    log_warning("image %s: it is of version %u (flags %#llx), this program reads version %u; it is "
+                "left alone",
+                name, version, (unsigned long long)flags, HOLDFAST_IMAGE_VERSION);
+    if (!catalog_names_cut(name) || strcmp(name, catalog->foreign) < 0)
+        return -EPROTONOSUPPORT;
+    (void)snprintf(catalog->foreign, sizeof(catalog->foreign), "%s", name);
+    catalog->foreign_version = version;
+    catalog->foreign_flags = flags;
+    return -EPROTONOSUPPORT;
+}
+
+/* Opens the image; where a check failed, *ret_where and *ret_why tell. -EPROTONOSUPPORT was logged.
+ */
+static int read_image(Catalog *catalog, const char *name, Checkpoint **ret, const char **ret_where,
+                      const char **ret_why)
 {
     _cleanup_(closep) int fd = -1;
     ImageReader *reader;
@@ -366,6 +414,8 @@ static int read_image(const Catalog *catalog, const char *name, Checkpoint **ret
     if (!S_ISREG(status.st_mode))
         return -EINVAL;
     r = image_open(fd, &reader, ret_where, ret_why);
+    if (r == -EPROTONOSUPPORT)
+        return note_foreign(catalog, fd, name);
     if (r < 0)
         return r;
     r = checkpoint_from_image(reader, ret);
@@ -392,10 +442,8 @@ static void load_image(Catalog *catalog, const char *name)
         set_aside(catalog, name, where, why);
         return;
     }
-    if (r == -EPROTONOSUPPORT) {
-        log_warning("image %s: %s: it is of a newer version, and left alone", name, why);
+    if (r == -EPROTONOSUPPORT)
         return;
-    }
     if (r >= 0 && !has_name(checkpoint, name)) {
         log_warning("image %s: it is that of checkpoint %s under another name, and left alone",
                     name, checkpoint->spec.id);

@@ -35,7 +35,7 @@ typedef struct Housekeeper Housekeeper;
 
 /* Reads the directory of images: tables and summaries of all, oldest first; temporary files that
  * are left over (.*.tmp) are removed; what is damaged is renamed to *.damaged and logged. What
- * cannot be read now, is of a newer version or has not its id for a name is left alone, logged, and
+ * cannot be read now, is of another version or has not its id for a name is left alone, logged, and
  * not listed. directory_fd: still the caller's, outlives the catalog. housekeeper: unlinks and
  * renames, NULL: done at once. Fails only where the directory cannot be read. */
 int catalog_new(int directory_fd, const char *path, Housekeeper *housekeeper, Catalog **ret);
@@ -48,6 +48,16 @@ Checkpoint *catalog_at(const Catalog *catalog, size_t index);
 Checkpoint *catalog_find(const Catalog *catalog, const char *id);
 /* The newest complete one; NULL: none. */
 Checkpoint *catalog_newest(const Catalog *catalog);
+/* An image of a version, or with an incompatible flag, that is not known here. */
+typedef struct ForeignImage {
+    const char *name; /* of the file; the catalog's */
+    uint32_t version;
+    uint64_t flags;
+} ForeignImage;
+
+/* True where such an image was found at the start and none that can be read was cut after it: the
+ * state that it holds is newer than what all others hold. */
+bool catalog_foreign(const Catalog *catalog, ForeignImage *ret);
 /* The newest complete one that holds the arena and whose index, in *ret_index, is below before
  * (catalog_count at first, then the index found: the one before it); NULL: none. */
 Checkpoint *catalog_newest_of(const Catalog *catalog, const Identity *identity, size_t before,
@@ -61,6 +71,8 @@ void catalog_make_id(const Catalog *catalog, uint64_t revision, uint64_t now_use
  * it is dropped: look it up again). Drops failed ones but the last 16. A failed one without an id
  * sorts by its revision and time. */
 void catalog_add(Catalog *catalog, Checkpoint *checkpoint);
+/* The name of a file begins with the revision of a cut, as that of an image does. */
+bool catalog_names_cut(const char *name);
 /* Path of the image; into path. */
 void catalog_path(const Catalog *catalog, const Checkpoint *checkpoint, char *path, size_t size);
 

@@ -57,6 +57,18 @@ static int check_header(const ImageReader *reader, OpenFault *fault)
     return 0;
 }
 
+int image_read_version(int fd, uint32_t *ret_version, uint64_t *ret_flags)
+{
+    HoldfastImageHeader header;
+    int r = file_read_at(fd, &header, sizeof(header), 0);
+
+    if (r < 0)
+        return r;
+    *ret_version = header.version;
+    *ret_flags = header.incompatible;
+    return 0;
+}
+
 /* Whether head, index and footer lie as the footer says, within the file. Written so that nothing
  * overflows. */
 static bool footer_fits(const HoldfastImageFooter *footer, uint64_t file_bytes)
@@ -173,21 +185,49 @@ static int check_distinct(const ImageReader *reader, OpenFault *fault)
     return 0;
 }
 
-static int read_head(ImageReader *reader, OpenFault *fault)
+/* Reads header and table, as the footer knows them; by malloc. */
+static int read_head_bytes(const ImageReader *reader, HoldfastImageHeader **ret, OpenFault *fault)
 {
     uint64_t bytes = reader->footer.head_bytes;
     _cleanup_(freep) HoldfastImageHeader *header = malloc(bytes);
-    const HoldfastImageArena *table;
     int r;
 
     if (header == NULL)
         return -ENOMEM;
-    table = (const HoldfastImageArena *)(header + 1);
     r = read_part(reader, header, bytes, 0, "header", fault);
     if (r < 0)
         return r;
     if (checksum(header, bytes) != reader->footer.head_checksum)
         return damaged(fault, "header and table", "the checksum does not match");
+    *ret = TAKE_PTR(header);
+    return 0;
+}
+
+/* A header that names another version, or a flag that is not known, may be a damaged one of ours:
+ * then there is a good footer of this version, whose checksum of the head does not match. */
+static int check_foreign(ImageReader *reader, OpenFault *fault)
+{
+    _cleanup_(freep) HoldfastImageHeader *header = NULL;
+    OpenFault unused;
+    int r = read_footer(reader, &unused);
+
+    if (r >= 0)
+        r = read_head_bytes(reader, &header, fault);
+    else if (r == -EBADMSG)
+        r = 0; /* of another version, too */
+    return r < 0 ? r : -EPROTONOSUPPORT;
+}
+
+static int read_head(ImageReader *reader, OpenFault *fault)
+{
+    uint64_t bytes = reader->footer.head_bytes;
+    _cleanup_(freep) HoldfastImageHeader *header = NULL;
+    const HoldfastImageArena *table;
+    int r = read_head_bytes(reader, &header, fault);
+
+    if (r < 0)
+        return r;
+    table = (const HoldfastImageArena *)(header + 1);
     if (bytes - sizeof(*header) != header->arenas * (uint64_t)sizeof(*table))
         return damaged(fault, "header", "the table is not as long as it says");
     r = take_header(reader, header, fault);
@@ -379,6 +419,8 @@ static int read_all(ImageReader *reader, OpenFault *fault)
         sizeof(HoldfastImageHeader) + sizeof(HoldfastImageSummary) + sizeof(HoldfastImageFooter))
         return damaged(fault, "file", "it is too short to be an image");
     r = check_header(reader, fault);
+    if (r == -EPROTONOSUPPORT)
+        return check_foreign(reader, fault);
     if (r >= 0)
         r = read_footer(reader, fault);
     if (r >= 0)

@@ -31,6 +31,10 @@ int image_reader_restore(ImageReader *reader, size_t index, ImageProgress progre
 /* Reads everything and checks it: all blocks, and that no page is held twice. Restores nothing. */
 int image_reader_verify(ImageReader *reader, ImageProgress progress, void *context);
 
+/* Of a file that opening called -EPROTONOSUPPORT: the version and the incompatible flags that its
+ * header names, which keep their places in all versions. */
+int image_read_version(int fd, uint32_t *ret_version, uint64_t *ret_flags);
+
 /* After -EBADMSG: the place ("block 17 at offset 1234567") and the reason ("checksum does not
  * match"). */
 const char *image_reader_where(const ImageReader *reader);

@@ -163,14 +163,30 @@ static int restore_table(Run *run, const Checkpoint *table)
     return r;
 }
 
+/* An image of another version that is newer than all that can be read: what it holds is not to be
+ * passed over, and nothing here is damaged. */
+static int check_foreign(Run *run)
+{
+    ForeignImage image;
+
+    if (!catalog_foreign(run->options->catalog, &image))
+        return 0;
+    snprintf(run->recovery->message, sizeof(run->recovery->message),
+             "another version wrote the newest image: images/%s is of image version %u (flags "
+             "%#llx), this program reads version %u. Start the version that wrote it; or move the "
+             "image away, to go on from older images and the journal where these suffice",
+             image.name, image.version, (unsigned long long)image.flags, HOLDFAST_IMAGE_VERSION);
+    return -EPROTONOSUPPORT;
+}
+
 int recovery_restore_images(Run *run)
 {
     for (;;) {
         const Checkpoint *newest = catalog_newest(run->options->catalog);
-        int r;
+        int r = check_foreign(run);
 
-        if (!newest)
-            return 0;
+        if (r < 0 || !newest)
+            return r;
         r = restore_table(run, newest);
         if (r != -EAGAIN) {
             if (r < 0 && run->recovery->message[0] == '\0')
@@ -186,26 +202,43 @@ int recovery_restore_images(Run *run)
     }
 }
 
-uint64_t recovery_proven_revision(int images_directory_fd)
+/* The revision that a name in images/ proves: it was given, and durable; 0: none. */
+static uint64_t proven_by(const char *name)
+{
+    uint64_t revision;
+
+    if (!catalog_names_cut(name) || !strstr(name, ".image"))
+        return 0;
+    revision = strtoull(name, NULL, 10);
+    /* What is beyond was never given: counting on from there would come round to numbers that were.
+     */
+    return revision <= RECOVERY_REVISION_MAX ? revision : 0;
+}
+
+int recovery_proven_revision(int images_directory_fd, uint64_t *ret)
 {
     int fd = openat(images_directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry;
     uint64_t highest = 0;
+    DIR *directory;
+    int r;
 
+    if (fd < 0)
+        return -errno;
+    directory = fdopendir(fd);
     if (!directory) {
+        r = -errno;
         closep(&fd);
-        return 0;
+        return r;
     }
-    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
-        char *end;
-        uint64_t revision;
-
-        if (!strstr(entry->d_name, ".image"))
-            continue;
-        revision = strtoull(entry->d_name, &end, 10);
-        if (end == entry->d_name + 20 && *end == '-')
-            highest = MAX(highest, revision);
+    errno = 0;
+    while ((entry = readdir(directory)) != NULL) {
+        highest = MAX(highest, proven_by(entry->d_name));
+        errno = 0;
     }
+    r = -errno;
     closedir(directory);
-    return highest;
+    if (r == 0)
+        *ret = highest;
+    return r;
 }

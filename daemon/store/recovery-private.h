@@ -4,6 +4,9 @@
 #include "store/adoption.h"
 #include "store/recovery.h"
 
+/* Revisions are integers of JSON, with 64 bits signed; this leaves room to count on. */
+#define RECOVERY_REVISION_MAX (UINT64_C(1) << 62)
+
 /* Where an arena came from: records up to this revision are in it already. */
 typedef struct Origin {
     Identity identity;
@@ -22,9 +25,10 @@ typedef struct Run {
     Identity *wanted; /* in the table, but in no image: the journal must have them from their
                          creation on */
     size_t wanted_count;
-    uint64_t from_revision;  /* up to here no record is needed */
-    uint64_t table_revision; /* cut of the image whose table was used; 0: there is none */
-    size_t last;             /* origin of the last record, where the next one is looked for first */
+    uint64_t from_revision;   /* up to here no record is needed */
+    uint64_t table_revision;  /* cut of the image whose table was used; 0: there is none */
+    uint64_t proven_revision; /* the highest that an image's name proves */
+    size_t last; /* origin of the last record, where the next one is looked for first */
     StoreArena *last_arena;
 } Run;
 
@@ -39,8 +43,9 @@ void recovery_forget(Run *run);
 
 /* Arenas out of images, but for those that have an origin already. */
 int recovery_restore_images(Run *run);
-/* The highest revision that an image's name proves, damaged ones included. */
-uint64_t recovery_proven_revision(int images_directory_fd);
+/* The highest revision that an image's name proves, damaged ones included. 0 or a negative errno: a
+ * directory that cannot be read proves nothing, and nothing may be made of that. */
+int recovery_proven_revision(int images_directory_fd, uint64_t *ret);
 
 /* --- adoption.c */
 

@@ -272,7 +272,7 @@ static int replay_journal(Run *run)
     ReplayDamage damage = {0};
     ReplayOptions replay = {
         .from_revision = run->from_revision,
-        .required_revision = run->cut ? 0 : recovery_proven_revision(options->images_directory_fd),
+        .required_revision = run->cut ? 0 : run->proven_revision,
         .cut = run->cut,
         .record = replay_record,
         .progress = replay_progress,
@@ -322,7 +322,7 @@ static uint64_t base_revision(const Run *run, bool all_adopted)
     const JournalPosition *position = &run->recovery->position;
     uint64_t highest = MAX(MAX(position->revision, position->highest), run->table_revision);
 
-    highest = MAX(highest, recovery_proven_revision(run->options->images_directory_fd));
+    highest = MAX(highest, run->proven_revision);
     if (all_adopted || position->clean || (highest == 0 && position->segment == 0))
         return highest; /* nothing was given since, or ever */
     return highest + (UINT64_C(1) << 32);
@@ -408,7 +408,12 @@ static int run_once(const RecoveryOptions *options, Adoption *adoption, Recovery
     int r;
 
     memset(recovery, 0, sizeof(*recovery));
-    r = adoption ? run_adopting(&run) : run_plain(&run);
+    r = recovery_proven_revision(options->images_directory_fd, &run.proven_revision);
+    if (r < 0)
+        snprintf(recovery->message, sizeof(recovery->message),
+                 "cannot read the directory of images: %s", log_errno(r));
+    else
+        r = adoption ? run_adopting(&run) : run_plain(&run);
     if (r < 0 && adoption) {
         run.adopted = 0;
         recovery_forget(&run);

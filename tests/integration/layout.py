@@ -136,7 +136,7 @@ def _():
         daemon.start()
         with daemon.client() as client:
             same(contents(client), before)
-        equal("arena many: not adopted but made anew: it was in the middle of an update" in daemon.log(), True)
+        equal("arena many: not adopted, but rebuilt from images and journal: it was in the middle of an update" in daemon.log(), True)
         daemon.prove()
     daemon.stop()
 
@@ -211,6 +211,49 @@ def _():
     else:
         raise AssertionError("the daemon started")
     equal(glob.glob(daemon.path("images", "*")), [path])
+
+
+@test("an image of an image version that is not known is refused with its version, and stays as it is")
+def _():
+    daemon = Daemon(options=QUIET + ["Checkpoint.AtStop=no"])
+    with daemon.client() as client:
+        client.call("CreateArena", name="a")
+        client.call("TakeCheckpoint")
+        client.call("Put", arena="a", key="k", value="second")
+        second = client.call("TakeCheckpoint")["checkpoint"]["path"]
+    daemon.stop()
+
+    def newer(data):
+        struct.pack_into("<I", data, 8, 2)
+        struct.pack_into("<I", data, len(data) - 128 + 8, 2)
+    reseal(second, newer)
+    before = sorted(glob.glob(daemon.path("images", "*")))
+
+    def refused():
+        try:
+            daemon.start()
+        except DaemonEnded as ended:
+            equal(ended.status, 65, "exit status")
+            equal("is of image version 2 (flags 0), this program reads version 1" in ended.log, True, "the version is named")
+            # What would throw the image's state away is no advice.
+            equal("--recover=cut" in ended.log, False)
+            equal(sorted(glob.glob(daemon.path("images", "*"))), before)
+        else:
+            raise AssertionError("the daemon started")
+
+    refused()
+    daemon.arguments = ["--recover=cut"]
+    refused()
+    daemon.arguments = []
+    os.rename(second, second + ".away")
+    daemon.start()
+    equal(daemon.call("Get", arena="a", key="k")["value"], "second", "from the older image and the journal")
+    daemon.stop()
+    # Without a journal, too, it is the version that is told, not what is missing.
+    os.rename(second + ".away", second)
+    for path in glob.glob(daemon.path("journal", "*.journal")):
+        os.unlink(path)
+    refused()
 
 
 @test("an arena handed over in a layout that is not known is made anew from the journal")

@@ -7,6 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, DaemonEnded, equal, eventually, expect_error, run, test  # noqa: E402
+from faults import Fault  # noqa: E402
 
 QUIET = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no"]
 
@@ -185,6 +186,33 @@ def _():
     daemon.arguments = ["--recover=cut"]
     daemon.start()
     daemon.stop()
+
+
+@test("a start that cannot see which images there were does not take what is left for all there was")
+def _():
+    daemon = Daemon(options=QUIET)
+    with daemon.client() as client:
+        some_updates(client)
+        path = client.call("TakeCheckpoint")["checkpoint"]["path"]
+    daemon.stop()
+    for segment in segments(daemon):
+        os.unlink(segment)
+    os.rename(path, path + ".damaged")
+    refused(daemon)
+    number, fired = 0, True
+    while fired:
+        number += 1
+        with Fault(f"open:{number}:EMFILE", file="images") as fault:
+            daemon.environment = fault.environment
+            fault.arm()
+            try:
+                daemon.start()
+            except DaemonEnded as ended:
+                equal(ended.status in (65, 74), True, f"exit status {ended.status}")
+            else:
+                raise AssertionError(f"the daemon started where open number {number} of its images failed")
+            fired = fault.fired > 0
+    equal(number > 2, True, "there are directories to open")
 
 
 @test("an end that is not complete, behind the durable mark, is cut off with one notice")

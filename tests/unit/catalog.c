@@ -260,20 +260,54 @@ Test(catalog, damage_is_set_aside_but_never_over_another_file)
     shelf_clear(&shelf);
 }
 
-Test(catalog, newer_version_is_left_alone)
+/* Makes an image one of another version, with all checksums in order. */
+static void shelf_make_foreign(Shelf *shelf, uint64_t revision, uint32_t version)
+{
+    _cleanup_(freep) char *image = NULL;
+    char name[80];
+    size_t size;
+    int fd;
+
+    image_file(revision, TIME, name);
+    image = temporary_read(shelf->directory, name, &size);
+    memcpy(image + offsetof(HoldfastImageHeader, version), &version, sizeof(version));
+    test_image_reseal((uint8_t *)image, size);
+    fd = openat(shelf->directory->fd, name, O_WRONLY | O_CLOEXEC);
+    cr_assert(eq(int, file_write_at(fd, image, size, 0), 0));
+    close(fd);
+}
+
+Test(catalog, other_versions_are_left_alone_and_the_newest_is_named)
 {
     Shelf shelf = shelf_new();
-    _cleanup_(freep) char *path = NULL;
+    ForeignImage foreign;
     char name[80];
 
     shelf_put(&shelf, 10, "a");
+    shelf_put(&shelf, 15, "a");
     shelf_put(&shelf, 20, "a");
+    shelf_make_foreign(&shelf, 15, 3);
+    shelf_make_foreign(&shelf, 20, 2);
     image_file(20, TIME, name);
-    path = temporary_path(shelf.directory, name);
-    cr_assert(eq(int, damage_fill(path, offsetof(HoldfastImageHeader, version), 2, 1), 0));
     shelf_open(&shelf, NULL);
     cr_assert(eq(str, (char *)shelf_cuts(&shelf), "10"));
     cr_assert(eq(int, shelf_has(&shelf, name), true));
+    cr_assert(eq(int, catalog_foreign(shelf.catalog, &foreign), true));
+    cr_assert(eq(str, (char *)foreign.name, name));
+    cr_assert(eq(u32, foreign.version, 2));
+    shelf_clear(&shelf);
+}
+
+Test(catalog, another_version_that_is_older_than_what_can_be_read_is_no_obstacle)
+{
+    Shelf shelf = shelf_new();
+    ForeignImage foreign;
+
+    shelf_put(&shelf, 10, "a");
+    shelf_put(&shelf, 20, "a");
+    shelf_make_foreign(&shelf, 10, 2);
+    shelf_open(&shelf, NULL);
+    cr_assert(eq(int, catalog_foreign(shelf.catalog, &foreign), false));
     shelf_clear(&shelf);
 }
 

@@ -223,16 +223,37 @@ Test(image_damage, reader_that_is_not_made_tells_too)
     sample_clear(&sample);
 }
 
+Test(image_damage, version_or_flag_that_nobody_wrote_is_damage)
+{
+    Sample sample = sample_new(false);
+    HoldfastImageHeader *header = (HoldfastImageHeader *)sample.image;
+
+    header->version ^= 4;
+    sample_store(&sample, sample.size);
+    cr_assert(eq(int, verify(sample.fd), -EBADMSG));
+    header->version ^= 4;
+    header->incompatible ^= UINT64_C(1) << 40;
+    sample_store(&sample, sample.size);
+    cr_assert(eq(int, verify(sample.fd), -EBADMSG));
+    /* Where the footer is gone, too, nothing tells whose it is. */
+    sample.image[sample.size - 1] ^= 1;
+    sample_store(&sample, sample.size);
+    cr_assert(eq(int, verify(sample.fd), -EPROTONOSUPPORT));
+    sample_clear(&sample);
+}
+
 Test(image_damage, newer_version_is_not_damage)
 {
     Sample sample = sample_new(false);
     HoldfastImageHeader *header = (HoldfastImageHeader *)sample.image;
 
     header->version = HOLDFAST_IMAGE_VERSION + 1;
+    test_image_reseal(sample.image, sample.size);
     sample_store(&sample, sample.size);
     cr_assert(eq(int, verify(sample.fd), -EPROTONOSUPPORT));
     header->version = HOLDFAST_IMAGE_VERSION;
     header->incompatible = UINT64_C(1) << 63;
+    test_image_reseal(sample.image, sample.size);
     sample_store(&sample, sample.size);
     cr_assert(eq(int, verify(sample.fd), -EPROTONOSUPPORT));
     header->incompatible = 0;
