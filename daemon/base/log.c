@@ -15,10 +15,12 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 #define LOG_TEXT_MAX 2048
 #define LOG_FIELDS_MAX 48
+#define LOG_SILENT_USEC (60 * USEC_PER_SEC)
 
 typedef enum LogTarget {
     LOG_TARGET_STDERR_PREFIXED,
@@ -153,6 +155,31 @@ void log_event(int priority, const char *message_id, const LogField *fields, con
     va_start(arguments, format);
     log_vwrite(priority, message_id, fields, format, arguments);
     va_end(arguments);
+}
+
+void log_limited(LogLimit *limit, int priority, const char *format, ...)
+{
+    char text[LOG_TEXT_MAX];
+    int saved = errno;
+    uint64_t now = clock_monotonic();
+    va_list arguments;
+
+    errno = saved; /* for %m */
+    if (now < limit->silent_until_usec) {
+        limit->left_out++;
+        return;
+    }
+    va_start(arguments, format);
+    if (vsnprintf(text, sizeof(text), format, arguments) < 0)
+        snprintf(text, sizeof(text), "%s", format);
+    va_end(arguments);
+    if (limit->left_out > 0)
+        log_write(priority, "%s (and %llu more times since this was last told)", text,
+                  (unsigned long long)limit->left_out);
+    else
+        log_write(priority, "%s", text);
+    *limit = (LogLimit){.silent_until_usec = now + LOG_SILENT_USEC};
+    errno = saved;
 }
 
 const char *log_number(char text[static LOG_NUMBER_MAX], uint64_t value)

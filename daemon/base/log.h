@@ -38,6 +38,14 @@ void log_event(int priority, const char *message_id, const LogField *fields, con
 /* A number as the value of a field, into text. */
 #define LOG_NUMBER_MAX 24
 const char *log_number(char text[static LOG_NUMBER_MAX], uint64_t value);
+/* What somebody else can cause again and again is told at once, and then no more than once a
+ * minute, with how often it was left out. Zero-initialised; lies in whatever has the condition. */
+typedef struct LogLimit {
+    uint64_t silent_until_usec; /* monotonic */
+    uint64_t left_out;
+} LogLimit;
+
+void log_limited(LogLimit *limit, int priority, const char *format, ...) _printf_(3, 4);
 
 /* The text of a negative or positive errno, in a buffer of the calling thread. */
 const char *log_errno(int error);

@@ -3,7 +3,6 @@
  *
  * What can go wrong: want of memory, which the reply's buffer remembers. */
 
-#include "base/log.h"
 #include "methods/method.h"
 
 enum {
@@ -57,7 +56,7 @@ static MethodResult error_named(MethodCall *call, int error, const char *paramet
 {
     JsonWriter writer = error_begin(call, error);
 
-    member_bytes(&writer, parameter, name);
+    member_bytes(&writer, parameter, reply_name(name));
     return method_end(call, &writer);
 }
 
@@ -223,7 +222,7 @@ static MethodResult error_not_begun(MethodCall *call, int error)
 {
     JsonWriter writer = error_begin(call, ERROR_READ_ONLY);
 
-    log_warning("%.*s: not begun: %s", (int)call->call->method.size, call->call->method.data,
+    log_limited(&call->methods->not_begun, LOG_WARNING, "%s: not begun: %s", call->method->name,
                 log_errno(error));
     member_text(&writer, "reason", log_errno(error));
     return method_end(call, &writer);

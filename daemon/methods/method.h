@@ -1,6 +1,7 @@
 /* What the methods share: the call in hand, the table's entry, errors. Private to this folder. */
 #pragma once
 
+#include "base/log.h"
 #include "methods/methods.h"
 #include "protocol/json.h"
 #include "protocol/reply.h"
@@ -12,6 +13,7 @@ struct Methods {
     uint64_t reads;
     unsigned kind; /* of the call that ran last: METHODS_KIND_NONE or the method's place and one */
     Buffer gathered; /* of the call in hand: operations of an Apply, as StoreOperation; a name */
+    LogLimit not_begun;
 };
 
 #define RIGHT_NONE 0u

@@ -55,6 +55,11 @@ static int keys_push(Names *names, uint64_t key)
 
 /* --- the table */
 
+#define TABLE_BYTES_MIN POOL_BLOCK_MIN
+
+static_assert(4 * (NAMES_LINEAR_MAX + 1) * sizeof(uint64_t) <= TABLE_BYTES_MIN,
+              "an object more fits into a table, and into one that has grown once");
+
 /* The slot that holds the key, or the free one where it goes. */
 static size_t table_slot(const Names *names, uint64_t key)
 {
@@ -73,7 +78,8 @@ static int table_reserve(Names *names, size_t more)
 
     if (names->table != NULL && (names->used + more) * 2 <= names->mask + 1)
         return 0;
-    table = pool_take(names->pool, MAX(names->used + more, NAMES_LINEAR_MAX) * 4 * sizeof(uint64_t),
+    /* Twofold, and no more: a text of many short names takes a multiple of its size in here. */
+    table = pool_take(names->pool, names->table != NULL ? 2 * old.table_block : TABLE_BYTES_MIN,
                       &block);
     if (table == NULL)
         return -ENOMEM;

@@ -26,13 +26,18 @@ void reply_end(JsonWriter *writer, bool continues, char terminator)
     buffer_append(writer->out, &terminator, 1);
 }
 
+Bytes reply_name(Bytes name)
+{
+    return BYTES(name.data, MIN(name.size, REPLY_NAME_MAX));
+}
+
 /* An error with one string. */
 static void reply_error(Buffer *out, const char *error, const char *name, Bytes value,
                         char terminator)
 {
     JsonWriter writer = reply_begin_error(out, error);
     json_name(&writer, name);
-    json_quote(&writer, value);
+    json_quote(&writer, reply_name(value));
     reply_end(&writer, false, terminator);
 }
 

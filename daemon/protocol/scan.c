@@ -116,6 +116,12 @@ int scan_new(Pool *pool, Scan **ret)
     return 0;
 }
 
+size_t scan_memory(const Scan *scan)
+{
+    return scan->stack_block + scan->names.keys_block + scan->names.table_block +
+           scan->scratch.capacity;
+}
+
 static void stack_clear(Scan *scan)
 {
     if (scan->stack_block > 0)

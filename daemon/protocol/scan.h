@@ -81,6 +81,10 @@ ScanSpan scan_root(const Scan *scan);
 size_t scan_members(const Scan *scan, const ScanMember **ret);
 bool scan_overflow(const Scan *scan);
 
+/* Bytes of memory that it takes now for its text, beside its own block: a text of nothing but short
+ * names takes several times its size. */
+size_t scan_memory(const Scan *scan);
+
 /* One text at a time: 0, -EBADMSG or -ENOMEM, with the root's span. Trailing white space is
  * allowed, other bytes are not. */
 int scan_text(Scan *scan, Bytes text, unsigned depth_max, ScanSpan *ret_root);

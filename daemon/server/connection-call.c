@@ -98,7 +98,8 @@ static bool connection_commit(Connection *connection)
         connection->hold = 0;
         return true;
     }
-    log_warning("no memory for a reply to user %u: the connection is closed",
+    log_limited(&connection->server->connection_trouble, LOG_WARNING,
+                "no memory for a reply to user %u: the connection is closed",
                 (unsigned)connection->peer.uid);
     return false;
 }

@@ -106,7 +106,7 @@ void connection_make_ready(Connection *connection)
 
 static void connection_account(Connection *connection)
 {
-    uint64_t now = connection->input.own.capacity + output_capacity(&connection->output);
+    uint64_t now = input_memory(&connection->input) + output_capacity(&connection->output);
 
     if (now == connection->accounted)
         return;
@@ -126,7 +126,8 @@ static void connection_rewatch(Connection *connection, bool lazy)
 {
     if (connection_watch(connection, lazy) == 0)
         return;
-    log_warning("cannot watch a connection of user %u: it is closed",
+    log_limited(&connection->server->connection_trouble, LOG_WARNING,
+                "cannot watch a connection of user %u: it is closed",
                 (unsigned)connection->peer.uid);
     connection_break(connection);
 }
@@ -243,7 +244,8 @@ void connection_fail(Connection *connection, uint64_t durable, uint64_t failed_t
         return;
     }
     /* Not a word rather than a wrong one. */
-    log_warning("no memory to tell user %u that updates are not durable: the connection is closed",
+    log_limited(&connection->server->connection_trouble, LOG_WARNING,
+                "no memory to tell user %u that updates are not durable: the connection is closed",
                 (unsigned)connection->peer.uid);
     connection_break(connection);
 }
@@ -329,7 +331,8 @@ void connection_accept(Server *server, int fd)
 
     int r = connection_new(server, fd, &connection);
     if (r < 0) {
-        log_warning("cannot take a connection, it is closed: %s", log_errno(r));
+        log_limited(&server->connection_trouble, LOG_WARNING,
+                    "cannot take a connection, it is closed: %s", log_errno(r));
         close(fd);
         return;
     }

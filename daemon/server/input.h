@@ -65,6 +65,13 @@ void input_consume(Input *input);
  * is to be cleared then. */
 int input_keep(Input *input, InputShared *shared, uint64_t room);
 
+/* What it takes over the turn: its bytes, and what the scan of the message in front keeps of them.
+ */
+static inline size_t input_memory(const Input *input)
+{
+    return input->own.capacity + (input->scan != NULL ? scan_memory(input->scan) : 0);
+}
+
 /* A message has begun, and its end is not there yet. Known after input_next said INPUT_NONE. */
 static inline bool input_partial(const Input *input)
 {

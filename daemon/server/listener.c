@@ -89,17 +89,24 @@ static int listener_open(Listener *listener, const char *path, mode_t mode, gid_
     return listen(listener->fd, BACKLOG) < 0 ? -errno : 0;
 }
 
-static void listeners_pause(Server *server, int error)
+int listeners_retry(Server *server, int error)
 {
     struct timeval delay = {.tv_usec = ACCEPT_RETRY_USEC};
-    Listener *listener;
 
     if (!server->accept_warned)
-        log_warning("cannot accept connections for now, it is tried again every %u ms: %s",
+        log_limited(&server->accept_trouble, LOG_WARNING,
+                    "cannot accept connections for now, it is tried again every %u ms: %s",
                     (unsigned)(ACCEPT_RETRY_USEC / USEC_PER_MSEC), log_errno(error));
     server->accept_warned = true;
+    return event_add(&server->accept_retry, &delay) < 0 ? -ENOMEM : 0;
+}
+
+static void listeners_pause(Server *server, int error)
+{
+    Listener *listener;
+
     /* Without the timer, only the end of a connection would bring them back. */
-    if (event_add(&server->accept_retry, &delay) < 0)
+    if (listeners_retry(server, error) < 0)
         return;
     server->accept_paused = true;
     LIST_FOREACH(listener, &server->listeners, link)
@@ -241,7 +248,10 @@ Listener *listener_free(Listener *listener)
 
 int listener_start(Listener *listener)
 {
-    return event_add(&listener->event, NULL) < 0 ? -EIO : 0;
+    errno = 0;
+    if (event_add(&listener->event, NULL) == 0)
+        return 0;
+    return errno > 0 ? -errno : -EIO;
 }
 
 void listener_pause(Listener *listener)

@@ -30,3 +30,5 @@ Listener *listener_free(Listener *listener);
 
 int listener_start(Listener *listener);
 void listener_pause(Listener *listener);
+/* Accepting is tried again in a moment; tells why. 0 or -ENOMEM. */
+int listeners_retry(Server *server, int error);

@@ -3,6 +3,7 @@
 
 #include <event2/event_struct.h>
 
+#include "base/log.h"
 #include "server/deadline.h"
 #include "server/input.h"
 #include "server/latency.h"
@@ -40,6 +41,8 @@ struct Server {
     bool accept_paused; /* for want of descriptors or memory; accept_retry or a connection's end
                            goes on */
     bool accept_warned;
+    LogLimit accept_trouble;
+    LogLimit connection_trouble; /* that ends single connections */
 
     Latency *latency;
     bool stopped;

@@ -11,7 +11,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "server/connection.h"
 #include "server/server-private.h"
 
@@ -47,17 +46,27 @@ static void server_on_wake(evutil_socket_t fd, short what, void *context)
     }
 }
 
+/* Those that cannot be watched now are tried again, as after a want of descriptors; the others do
+ * not wait for them. */
 static void server_resume_accepting(Server *server)
 {
     Listener *listener;
+    int error = 0;
 
     if (!server->accept_paused || !server->accepting)
         return;
     server->accept_paused = false;
     event_del(&server->accept_retry);
     LIST_FOREACH(listener, &server->listeners, link)
-    if (listener_start(listener) < 0)
-        log_error("cannot watch a listening socket: no new connections there");
+    {
+        int r = listener_start(listener);
+        if (r < 0)
+            error = r;
+    }
+    if (error == 0)
+        return;
+    server->accept_paused = true; /* without the timer it is the end of a connection that goes on */
+    (void)listeners_retry(server, error);
 }
 
 static void server_on_accept_retry(evutil_socket_t fd, short what, void *context)

@@ -7,6 +7,7 @@ ten times, or 20 ms where that is more: others' tests may run beside. Of a sanit
 
 import collections
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -244,6 +245,35 @@ def _():
                 refused += closed_by_daemon(client)
             if refused < 10:
                 raise AssertionError(f"only {refused} of 20 unfinished messages of 16 MiB were refused")
+
+
+def many_names(size, filler=0):
+    """The beginning of a message of that size: an object with a value of filler bytes, and then as many members as there
+    is room for."""
+    head = b'{"method":"io.holdfast.Put","parameters":{"arena":"a","key":"k","value":{"":"%s",' % (b"x" * filler)
+    digits = [bytes([byte]) for byte in range(35, 127) if byte != 92]
+    names = (b'"' + b"".join(name) + b'":1,' for name in itertools.product(digits, repeat=4))
+    return head + b"".join(itertools.islice(names, (size - len(head)) // 9))
+
+
+@test("half messages of very many names, for which their check takes more memory than they have bytes, do not fill it")
+def _():
+    # In the second the bytes have their room, in blocks of powers of two, before the names come.
+    texts = [many_names(MESSAGE_MAX - 1000), many_names(MESSAGE_MAX - 1000, filler=8 * MIB + 1000)]
+    # Each may take twice what it had within one turn, before it is noticed.
+    with served() as (daemon, _), under_attack(daemon, BUFFERS // 4 + 2 * MESSAGE_MAX):
+        for text in texts:
+            with connections(daemon, 4) as many:
+                for piece in range(0, MESSAGE_MAX, MIB):
+                    for client in many:
+                        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                            client.send_bytes(text[piece:piece + MIB])
+                time.sleep(1)
+        # One that has room with all that is taken.
+        with daemon.client() as client:
+            whole = many_names(4 * MIB)[:-1] + b"}}}\0"
+            client.send_bytes(whole)
+            equal("revision" in client.receive(), True)
 
 
 @test("readers that never read their replies of 8 MiB do not fill the memory")

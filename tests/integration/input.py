@@ -130,6 +130,20 @@ def _():
             equal(caught.parameters, {"parameter": wrong}, f"{method} {parameters}")
 
 
+@test("names that are not known are given back, and no error is longer than a message may be")
+def _():
+    daemon, client = served()
+    with Unchanged(client):
+        name = b"n" + b"\\\\" * ((8 << 20) - 100)
+        for text in (b'{"method":"io.holdfast.GetStatus","parameters":{"%s":1}}' % name,
+                     b'{"method":"io.holdfast.%s"}' % name, b'{"method":"%s.x"}' % name,
+                     b'{"method":"io.holdfast.VerifyCheckpoint","parameters":{"id":"%s"}}' % name):
+            client.send_bytes(text + b"\0")
+            reply = client.receive_bytes()
+            if len(reply) > 10000 or b"n\\\\" not in reply:
+                raise AssertionError(f"{len(reply)} bytes: {reply[:200]!r}")
+
+
 @test("absent, null and empty parameters are the same")
 def _():
     daemon, client = served()

@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon, Skip, equal, eventually, expect_error, need_root, run, test  # noqa: E402
+from faults import Fault  # noqa: E402
 
 QUIET = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no"]
 MIB = 1 << 20
@@ -115,6 +116,22 @@ def _():
         client.call("OpenArena", name="b")
     equal(client.descriptors, [])
     eventually(lambda: not descriptors() - before, "all are closed")
+
+
+@test("want of descriptors is answered each time, and told in the log once")
+def _():
+    with Fault("open:1:EMFILE:forever", file="/proc/self/fd/") as fault:
+        daemon = Daemon(options=QUIET, environment=fault.environment)
+        client = daemon.client()
+        client.call("CreateArena", name="a")
+        fault.arm()
+        for _ in range(200):
+            with expect_error("ReadOnly") as caught:
+                client.call("OpenArena", name="a")
+            equal(caught.parameters, {"reason": os.strerror(errno.EMFILE)})
+        equal(daemon.log().count("OpenArena: not begun"), 1, "lines in the log")
+        fault.end()
+        os.close(opened(client)[1])
 
 
 def refused(action, *errors):

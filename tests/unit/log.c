@@ -213,3 +213,18 @@ Test(log, message_ids_are_128_bits_in_hex_and_all_different)
             cr_assert(ne(str, (char *)ids[i], (char *)ids[j]));
     }
 }
+
+Test(log, what_comes_again_and_again_is_told_once_a_minute_with_its_number)
+{
+    LogLimit limit = {0}, other = {0};
+
+    for (int i = 0; i < 5; i++)
+        log_limited(&limit, LOG_WARNING, "no room for call %d", i);
+    log_limited(&other, LOG_WARNING, "something else");
+    assert_logged("<4>no room for call 0\n<4>something else\n");
+    limit.silent_until_usec = 1; /* a minute later */
+    log_limited(&limit, LOG_WARNING, "no room for call %d", 5);
+    log_limited(&limit, LOG_WARNING, "no room for call %d", 6);
+    assert_logged("<4>no room for call 0\n<4>something else\n"
+                  "<4>no room for call 5 (and 4 more times since this was last told)\n");
+}

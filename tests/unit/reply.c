@@ -91,6 +91,28 @@ Test(reply, errors_of_the_service_interface)
     assert_reply("{\"error\":\"org.varlink.service.PermissionDenied\",\"parameters\":{}}", '\0');
 }
 
+Test(reply, names_that_are_given_back_are_cut)
+{
+    static const char expected[] = "{\"error\":\"org.varlink.service.InvalidParameter\","
+                                   "\"parameters\":{\"parameter\":\"begin\\\\";
+    size_t size = 100 * KIB;
+    char *name = malloc(size);
+
+    memset(name, '\\', size);
+    memcpy(name, "begin", 5);
+    reply_invalid_parameter(&out, BYTES(name, size), '\0');
+    cr_assert(lt(sz, buffer_size(&out), 2 * REPLY_NAME_MAX + 200));
+    cr_assert(eq(int, memcmp(buffer_begin(&out), expected, strlen(expected)), 0));
+    buffer_truncate(&out, 0);
+    /* In the middle of a character: what is left of it is none. */
+    memset(name, 'a', size);
+    memcpy(name + REPLY_NAME_MAX - 1, "\xC3\xA4", 2);
+    reply_method_not_found(&out, BYTES(name, size), '\0');
+    cr_assert(
+        eq(int, memcmp(buffer_begin(&out) + buffer_size(&out) - 7, "\xEF\xBF\xBD\"}}", 7), 0));
+    free(name);
+}
+
 Test(reply, replies_follow_each_other)
 {
     for (int i = 0; i < 2; i++) {

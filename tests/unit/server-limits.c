@@ -93,6 +93,63 @@ Test(server_limits, one_user_gets_a_quarter_of_the_buffers)
     serving_free(serving);
 }
 
+/* {"":"xxx...","a":{"0000":1,"0001":1,...: filler bytes, then many short names, each of its own. By
+ * malloc, *ret_size bytes. */
+static char *many_names(size_t filler, size_t count, size_t *ret_size)
+{
+    static const char head[] = "{\"\":\"", middle[] = "\",\"a\":{";
+    char *text = malloc(sizeof(head) + filler + sizeof(middle) + count * 9);
+    char *at = stpcpy(text, head);
+
+    memset(at, 'x', filler);
+    at = stpcpy(at + filler, middle);
+    for (size_t i = 0; i < count; i++) {
+        char name[] = {(char)('0' + i / 64 / 64 / 64), (char)('0' + i / 64 / 64 % 64),
+                       (char)('0' + i / 64 % 64), (char)('0' + i % 64)};
+
+        for (size_t j = 0; j < sizeof(name); j++)
+            name[j] = name[j] == '\\' ? '!' : name[j];
+        at[0] = '"';
+        memcpy(at + 1, name, sizeof(name));
+        memcpy(at + 5, "\":1,", 4);
+        at += 9;
+    }
+    *ret_size = (size_t)(at - text);
+    return text;
+}
+
+static void expect_names_refused(size_t filler, size_t count)
+{
+    ServerLimits limits = serving_limits;
+    limits.buffer_bytes_max = 4 * MIB;
+    Serving *serving = serving_new(&limits);
+    Client client = client_new(serving), other = client_new(serving);
+    uint64_t before = pool_bytes_taken(serving->pool);
+    size_t size;
+    char *text = many_names(filler, count, &size);
+
+    client_send(&client, text, size);
+    serving_turns(serving, 20);
+    /* What is added within one turn, before it is noticed, comes on top. */
+    cr_expect(le(u64, pool_bytes_taken(serving->pool) - before, 2 * MIB));
+    client_expect_text(&client, "limit buffers 1048576", '\0');
+    client_expect_end(&client);
+    client_call(&other, ECHO);
+    client_expect(&other, 1, '\0');
+    cr_expect(eq(u64, server_buffer_bytes(serving->server), 0));
+    free(text);
+    client_free(&client);
+    client_free(&other);
+    serving_free(serving);
+}
+
+Test(server_limits, what_the_scan_of_half_a_message_takes_counts_among_the_buffers)
+{
+    expect_names_refused(0, 60000);
+    /* The bytes have their room before the first of the names is there. */
+    expect_names_refused(600 * 1000, 44000);
+}
+
 Test(server_limits, buffers_used_up_by_replies_nobody_reads_stop_that_user)
 {
     ServerLimits limits = serving_limits;
@@ -274,6 +331,44 @@ Test(server_limits, want_of_descriptors_pauses_accepting_and_passes)
         client_expect_text(&clients[i], ECHOED, '\0');
         client_free(&clients[i]);
     }
+    serving_free(serving);
+}
+
+/* The kernel may refuse to watch a descriptor (epoll_ctl(2): ENOMEM, ENOSPC). A file that cannot be
+ * watched stands in for that. */
+Test(server_limits, a_listener_that_cannot_be_watched_is_tried_again_and_holds_up_no_other)
+{
+    Serving *serving = serving_new(NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct rlimit limit;
+
+    log_set_level(LOG_ERR);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s-2", serving->path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    cr_assert(eq(int, bind(fd, (struct sockaddr *)&address, sizeof(address)), 0));
+    cr_assert(eq(int, listen(fd, 16), 0));
+    cr_assert(eq(int, server_listen_fd(serving->server, fd), 0));
+    int kept = dup(fd), null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int second = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit_descriptors(0);
+    cr_assert(eq(int, connect(second, (struct sockaddr *)&address, sizeof(address)), 0));
+    serving_turns(serving, 10);
+    cr_assert(eq(uint, server_connections(serving->server), 0));
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &limit), 0));
+    cr_assert(eq(int, dup2(null, fd), fd));
+    Client client = client_new(serving);
+    client_call(&client, ECHO);
+    client_expect_text(&client, ECHOED, '\0');
+    cr_assert(eq(uint, server_connections(serving->server), 1));
+    cr_assert(eq(int, dup2(kept, fd), fd));
+    serving_until(serving, server_connections(serving->server) == 2);
+    client_free(&client);
+    close(second);
+    close(kept);
+    close(null);
+    unlink(address.sun_path);
     serving_free(serving);
 }
 
