@@ -22,11 +22,14 @@ typedef enum ManagerState {
     MANAGER_STOPPED,
 } ManagerState;
 
-/* The last line of status that the service manager was told. */
+/* What the service manager was told. */
 #define TELL_LINE_MAX 512
 typedef struct Tell {
-    char line[TELL_LINE_MAX];
-    uint64_t next_usec; /* monotonic: not before */
+    bool ready;
+    char line[TELL_LINE_MAX]; /* of status, the last one */
+    uint64_t next_usec;       /* monotonic: no other one before */
+    bool extended;            /* more time for the stop was asked for */
+    uint64_t stop_done;       /* how far the last checkpoint was then */
 } Tell;
 
 /* What became of checkpoints since the start; of metrics.c. */

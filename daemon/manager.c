@@ -300,7 +300,6 @@ int manager_run(ManagerOptions *options)
         manager.status.state = "serving";
         triggers_start(&manager);
         tell_started(&manager);
-        notify_ready();
         tell_tick(&manager);
         loop(&manager);
     }

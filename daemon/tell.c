@@ -14,8 +14,8 @@
 #include "service/notify.h"
 
 #define TELL_USEC (5 * USEC_PER_SEC)
-/* Told every second while the last checkpoint runs. */
-#define STOP_EXTEND_USEC (30 * USEC_PER_SEC)
+/* So long may the last checkpoint take from one piece of progress to the next. */
+#define STOP_EXTEND_USEC (120 * USEC_PER_SEC)
 
 /* --- events */
 
@@ -136,8 +136,13 @@ static void format_line(const Manager *manager, char text[static TELL_LINE_MAX])
 static void tell_stopping(Manager *manager)
 {
     const Checkpoint *last = job_running(manager->job);
+    uint64_t done = last ? last->pages_done + last->image_bytes : 0;
 
-    notify_extend(STOP_EXTEND_USEC);
+    /* Only while it gets on: a stop that hangs is the service manager's to end. */
+    if (!manager->tell.extended || done != manager->tell.stop_done)
+        notify_extend(STOP_EXTEND_USEC);
+    manager->tell.extended = true;
+    manager->tell.stop_done = done;
     if (last)
         notify_status("stopping: last checkpoint, %u%%", percent(last));
     else
@@ -151,6 +156,8 @@ void tell_tick(Manager *manager)
 
     if (!notify_listens())
         return;
+    if (!manager->tell.ready)
+        manager->tell.ready = notify_ready();
     if (manager->state == MANAGER_STOPPING) {
         tell_stopping(manager);
         return;
@@ -160,9 +167,10 @@ void tell_tick(Manager *manager)
     format_line(manager, line);
     if (strcmp(line, manager->tell.line) == 0)
         return;
+    if (!notify_status("%s", line))
+        return;
     memcpy(manager->tell.line, line, sizeof(line));
     manager->tell.next_usec = now + TELL_USEC;
-    notify_status("%s", line);
 }
 
 void tell_soon(Manager *manager)

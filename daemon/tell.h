@@ -13,7 +13,8 @@ void tell_updates_accepted(const Manager *manager);
 
 /* --- the service manager's line of status */
 
-/* Once a second while serving and stopping: sends the line where it has changed. */
+/* When the daemon serves, and then once a second also while stopping: says that it is ready, and
+ * sends the line where it has changed. */
 void tell_tick(Manager *manager);
 /* Something happened that the next tick shall tell. */
 void tell_soon(Manager *manager);

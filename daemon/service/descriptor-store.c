@@ -8,17 +8,22 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/housekeeper.h"
 #include "base/log.h"
+#include "service/notify-send.h"
 
+/* How long a message waits for room in the service manager's queue. One that had none is not waited
+ * for again until it takes something: the housekeeper has other work. */
+#define WAIT_MSEC 5000
 #define NAME_BYTES_MAX 256 /* FDNAME= takes 255 */
 
 struct DescriptorStore {
     Housekeeper *housekeeper; /* NULL: at once */
     bool there;
     atomic_bool sent;
+    atomic_bool stuck; /* the last message found no room */
+    LogLimit trouble;
 };
 
 typedef struct StoreTask {
@@ -65,23 +70,23 @@ bool descriptor_store_in_use(const DescriptorStore *store)
 static void store_run(HousekeeperTask *task)
 {
     StoreTask *message = (StoreTask *)task;
+    DescriptorStore *store = message->store;
+    bool puts = message->fd >= 0;
     char text[NAME_BYTES_MAX + 64];
 
-    if (message->fd < 0) {
-        snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", message->name);
-        message->result = sd_notify(0, text);
-        return;
-    }
-    snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", message->name);
-    message->result = sd_pid_notify_with_fds(0, 0, text, &message->fd, 1);
-    if (message->result > 0)
-        atomic_store(&message->store->sent, true);
+    snprintf(text, sizeof(text), "%s\nFDNAME=%s", puts ? "FDSTORE=1\nFDPOLL=0" : "FDSTOREREMOVE=1",
+             message->name);
+    message->result = notify_send(text, message->fd, atomic_load(&store->stuck) ? 0 : WAIT_MSEC);
+    atomic_store(&store->stuck, message->result == -EAGAIN);
+    if (puts && message->result > 0)
+        atomic_store(&store->sent, true);
     closep(&message->fd);
 }
 
-static void tell_failed(const char *name, int error)
+static void tell_failed(DescriptorStore *store, const char *name, int error)
 {
-    log_warning("descriptor store: cannot tell the service manager of %s: %s", name,
+    log_limited(&store->trouble, LOG_WARNING,
+                "descriptor store: cannot tell the service manager of %s: %s", name,
                 log_errno(error));
 }
 
@@ -90,7 +95,7 @@ static void store_done(HousekeeperTask *task)
     StoreTask *message = (StoreTask *)task;
 
     if (message->result < 0)
-        tell_failed(message->name, message->result);
+        tell_failed(message->store, message->name, message->result);
     free(message);
 }
 
@@ -100,7 +105,7 @@ static void submit(DescriptorStore *store, const char *name, int fd)
 
     if (!message) {
         closep(&fd);
-        tell_failed(name, -ENOMEM);
+        tell_failed(store, name, -ENOMEM);
         return;
     }
     *message =
@@ -122,7 +127,7 @@ void descriptor_store_put(DescriptorStore *store, const char *name, int fd)
         return;
     copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (copy < 0)
-        tell_failed(name, -errno);
+        tell_failed(store, name, -errno);
     else
         submit(store, name, copy);
 }

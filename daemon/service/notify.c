@@ -1,6 +1,7 @@
 /* What the service manager is told: readiness, a line of status, that something takes long, and, by
  * a timer of the event loop, that the loop turns. Where no service manager listens all of it does
- * nothing. */
+ * nothing. What can go wrong: it has no room for a message now. Nothing waits for it; what matters
+ * is said again. */
 
 #include <event2/event.h>
 #include <stdarg.h>
@@ -8,32 +9,46 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
+#include "service/notify-send.h"
 #include "service/notify.h"
+
+/* A ping that was not taken is tried again after this. */
+#define RETRY_USEC (200 * USEC_PER_MSEC)
 
 struct Notify {
     struct event *watchdog;
+    uint64_t interval_usec;
 };
+
+static int set_watchdog(Notify *notify, uint64_t usec)
+{
+    const struct timeval wait = clock_timeval(usec);
+
+    return event_add(notify->watchdog, &wait);
+}
 
 static void ping(evutil_socket_t fd, short what, void *context)
 {
+    Notify *notify = context;
+    int r = notify_send("WATCHDOG=1", -1, 0);
+
     (void)fd;
     (void)what;
-    (void)context;
-    sd_notify(0, "WATCHDOG=1");
+    /* A timer that has just fired has its place in the heap. */
+    (void)set_watchdog(notify, r == -EAGAIN ? RETRY_USEC : notify->interval_usec);
 }
 
 int notify_new(struct event_base *base, Notify **ret)
 {
     Notify *notify = calloc(1, sizeof(*notify));
     uint64_t usec = 0;
-    struct timeval interval;
 
     if (!notify)
         return -ENOMEM;
     if (sd_watchdog_enabled(0, &usec) > 0) {
-        interval = clock_timeval(usec / 2);
-        notify->watchdog = event_new(base, -1, EV_PERSIST, ping, NULL);
-        if (!notify->watchdog || event_add(notify->watchdog, &interval) < 0) {
+        notify->interval_usec = usec / 2;
+        notify->watchdog = event_new(base, -1, 0, ping, notify);
+        if (!notify->watchdog || set_watchdog(notify, notify->interval_usec) < 0) {
             notify_free(notify);
             return -ENOMEM;
         }
@@ -57,28 +72,33 @@ bool notify_listens(void)
     return getenv("NOTIFY_SOCKET") != NULL;
 }
 
-void notify_ready(void)
+bool notify_ready(void)
 {
-    sd_notify(0, "READY=1");
+    return notify_send("READY=1", -1, 0) != -EAGAIN;
 }
 
 void notify_stopping(void)
 {
-    sd_notify(0, "STOPPING=1");
+    (void)notify_send("STOPPING=1", -1, 0);
 }
 
-void notify_status(const char *format, ...)
+bool notify_status(const char *format, ...)
 {
+    static const char begin[] = "STATUS=";
     char text[512];
     va_list arguments;
 
+    memcpy(text, begin, sizeof(begin));
     va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
+    vsnprintf(text + strlen(begin), sizeof(text) - strlen(begin), format, arguments);
     va_end(arguments);
-    sd_notifyf(0, "STATUS=%s", text);
+    return notify_send(text, -1, 0) != -EAGAIN;
 }
 
 void notify_extend(uint64_t usec)
 {
-    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)usec);
+    char text[64];
+
+    snprintf(text, sizeof(text), "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)usec);
+    (void)notify_send(text, -1, 0);
 }

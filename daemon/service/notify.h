@@ -1,4 +1,5 @@
-/* What the service manager is told (sd_notify(3)); nothing happens where there is none. */
+/* What the service manager is told (sd_notify(3)); nothing happens where there is none. None of it
+ * waits: where the service manager hangs, what it has no room for is lost. */
 #pragma once
 
 #include "base/common.h"
@@ -15,9 +16,10 @@ Notify *notify_free(Notify *notify);
 
 /* False: all of the following does nothing. */
 bool notify_listens(void);
-void notify_ready(void);
+/* False: it was lost and must be said again. */
+bool notify_ready(void);
 void notify_stopping(void);
-/* One line for people. */
-void notify_status(const char *format, ...) _printf_(1, 2);
+/* One line for people. False: it was lost. */
+bool notify_status(const char *format, ...) _printf_(1, 2);
 /* Something takes long, but goes on: that much more time. */
 void notify_extend(uint64_t usec);

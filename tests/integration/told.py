@@ -1,11 +1,14 @@
 """What the daemon tells without being asked: messages with their fields to the journal, readiness and a line of status
 to the service manager. Both are played here: the journal's socket in a mount namespace of the daemon's own."""
 
+import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -245,6 +248,32 @@ def _():
             eventually(lambda: re.match(r"updates are refused \(.*error\); 1 arena", status(told)), "it is told")
             client.call("TakeCheckpoint")
             eventually(lambda: re.match(r"1 arena, .*; last checkpoint just now", status(told)), "it is healed")
+
+
+@test("a service manager that hangs holds nobody up, and hears that the daemon is ready when it goes on")
+def _():
+    path = os.path.join(tempfile.mkdtemp(prefix="holdfast-notify-"), "notify")
+    daemon = Daemon(options=QUIET, environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}, start=False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+        manager.bind(path)
+        others.connect(path)
+        others.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while others.send(b"STATUS=from others"):
+                pass
+        daemon.start()
+        with daemon.client() as client:
+            for number in range(50):
+                client.call("CreateArena", name=f"a{number}")
+                client.call("Put", arena=f"a{number}", key="k", value=1)
+                client.call("DropArena", name=f"a{number}")
+            client.call("TakeCheckpoint")
+        manager.settimeout(60)
+        heard = set()
+        while not heard >= {b"READY=1", b"WATCHDOG=1"}:
+            heard.add(manager.recv(4096))
+        daemon.stop()
+    shutil.rmtree(os.path.dirname(path))
 
 
 @test("the watchdog is pinged")
