@@ -90,6 +90,7 @@ typedef struct Manager {
     uint64_t recovered_revision; /* of the last update that came back at the start */
     uint64_t next_interval_usec; /* monotonic: when a checkpoint is due by the interval */
     uint64_t retry_usec;         /* monotonic: none by itself before */
+    uint64_t stuck_usec;         /* monotonic: a stop waits no longer for the journal */
     bool own_request;            /* one that the daemon asked for itself waits or runs */
     JobWaiter own_waiter;
     JobWaiter final_waiter;

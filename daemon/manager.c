@@ -196,6 +196,19 @@ static void end_turn(Manager *manager)
     manager->turn_started = false;
 }
 
+/* Turns until all replies have left and the checkpoint is over, as far as that comes soon. */
+static void finish(Manager *manager, uint64_t deadline)
+{
+    while ((server_busy(manager->server) || job_ending(manager->job)) &&
+           clock_monotonic() < deadline) {
+        const struct timeval soon = {.tv_usec = 20000};
+
+        event_add(manager->again, &soon);
+        event_base_loop(manager->base, EVLOOP_ONCE);
+        end_turn(manager);
+    }
+}
+
 static void loop(Manager *manager)
 {
     uint64_t deadline;
@@ -205,15 +218,14 @@ static void loop(Manager *manager)
         end_turn(manager);
     }
     job_abandon(manager->job);
+    verify_abandon(manager->verify);
     deadline = clock_monotonic() + STOP_USEC;
-    while ((server_busy(manager->server) || job_ending(manager->job)) &&
-           clock_monotonic() < deadline) {
-        const struct timeval soon = {.tv_usec = 20000};
-
-        event_add(manager->again, &soon);
-        event_base_loop(manager->base, EVLOOP_ONCE);
-        end_turn(manager);
-    }
+    finish(manager, deadline);
+    /* What still waits for room was not begun, and hears so. */
+    store_set_read_only(manager->store, "the daemon stops");
+    manager->resume = true;
+    end_turn(manager);
+    finish(manager, deadline);
 }
 
 /* --- start and stop */

@@ -14,6 +14,8 @@
 /* An adoption that was followed by so much service has not brought what ends us. */
 #define PROVEN_USEC (60 * USEC_PER_SEC)
 #define RETRY_USEC (60 * USEC_PER_SEC)
+/* How long a stop waits for a journal that cannot be written. */
+#define STUCK_USEC (10 * USEC_PER_SEC)
 
 /* --- what the job asks */
 
@@ -219,10 +221,29 @@ void triggers_now(Manager *manager)
     ask(manager, "SIGUSR1");
 }
 
+/* The last image is published when the journal covers it. One that cannot be written may never do
+ * so, and the stop is not to wait for that. */
+static void give_up_final(Manager *manager, uint64_t now)
+{
+    if (journal_state(manager->journal) == JOURNAL_OK || !job_waits_for_journal(manager->job)) {
+        manager->stuck_usec = UINT64_MAX;
+        return;
+    }
+    if (manager->stuck_usec == UINT64_MAX)
+        manager->stuck_usec = now + STUCK_USEC;
+    if (now < manager->stuck_usec)
+        return;
+    log_warning("the last checkpoint is given up, since the journal is not written either: %s",
+                log_errno(journal_error(manager->journal)));
+    manager_stop_now(manager);
+}
+
 void triggers_tick(Manager *manager)
 {
     uint64_t now = clock_monotonic();
 
+    if (manager->state == MANAGER_STOPPING)
+        give_up_final(manager, now);
     if (manager->state != MANAGER_SERVING)
         return;
     prove_adoption(manager, now);
@@ -261,8 +282,9 @@ void triggers_journal_changed(void *context, JournalState state, int error)
                  log_errno(error));
         store_set_read_only(manager->store, reason);
         tell_updates_refused(manager, reason,
-                             state == JOURNAL_NO_ROOM ? "they are accepted again when there is room"
-                                                      : "a checkpoint will heal it");
+                             state == JOURNAL_NO_ROOM
+                                 ? "they are accepted again as soon as it can be written"
+                                 : "a checkpoint will heal it");
         if (state == JOURNAL_CONDEMNED)
             manager->retry_usec = 0;
     }
@@ -295,6 +317,7 @@ bool triggers_final(Manager *manager)
     if (manager->config->at_stop == AT_STOP_AUTO && descriptor_store_in_use(manager->descriptors) &&
         journal_state(manager->journal) == JOURNAL_OK)
         return false;
+    manager->stuck_usec = UINT64_MAX;
     manager->final_waiter.notify = final_notify;
     return job_request(manager->job, NULL, 0, "", &manager->final_waiter) == 0;
 }

@@ -298,6 +298,11 @@ void job_abandon(Job *job)
         job_abandon_request(job->request, "", JOB_FAILED);
 }
 
+bool job_waits_for_journal(const Job *job)
+{
+    return job->state == JOB_WRITTEN;
+}
+
 bool job_ending(const Job *job)
 {
     return job->state == JOB_PUBLISHING || job->state == JOB_DISCARDING;

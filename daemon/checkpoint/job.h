@@ -92,6 +92,8 @@ int job_cancel(Job *job, const char *id);
  * being published may yet count) tells of itself. */
 void job_abandon(Job *job);
 bool job_ending(const Job *job);
+/* The image is written, and is not published before JobHost.durable says so. */
+bool job_waits_for_journal(const Job *job);
 
 /* The running one; NULL: none. Up to date to the last report. */
 const Checkpoint *job_running(const Job *job);

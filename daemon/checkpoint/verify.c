@@ -251,3 +251,13 @@ void verify_forget(Verify *verify, VerifyWaiter *waiter)
     verify->waiter = NULL;
     (void)kill(verify->pid, SIGKILL);
 }
+
+void verify_abandon(Verify *verify)
+{
+    VerifyWaiter *waiter = TAKE_PTR(verify->waiter);
+
+    if (!waiter)
+        return;
+    (void)kill(verify->pid, SIGKILL);
+    waiter->notify(waiter, VERIFY_FAILED, 0, 0, "", "the daemon stops");
+}

@@ -35,5 +35,7 @@ Verify *verify_free(Verify *verify);
 /* Starts checking a complete checkpoint, which is pinned until the end. 0, VERIFY_BUSY or a
  * negative errno. */
 int verify_start(Verify *verify, Checkpoint *checkpoint, VerifyWaiter *waiter);
+/* The daemon stops: the check is given up, and the asker told (VERIFY_FAILED). */
+void verify_abandon(Verify *verify);
 /* The asker went away: the check is given up. */
 void verify_forget(Verify *verify, VerifyWaiter *waiter);

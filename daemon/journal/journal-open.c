@@ -235,6 +235,7 @@ static int close_flush(Journal *journal)
          i++) {
         if (i > 0)
             housekeeper_drain(journal->options.housekeeper);
+        journal->room_retry = 0; /* there is no later */
         journal_commit(journal);
         journal_sync(journal);
         sync_wait(journal->sync);

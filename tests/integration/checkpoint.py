@@ -2,10 +2,12 @@
 than the ring; cancel, the queue, triggers, retention, damaged images. Updates never stop, older images stay, no
 temporary file stays, and the next checkpoint succeeds."""
 
+import contextlib
 import glob
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -266,6 +268,77 @@ def _():
             other.receive()
         equal(caught.parameters, {"reason": "the daemon stops"})
         equal(daemon.wait(), 0)
+
+
+def child_of(daemon):
+    """The pid of a child of the daemon's; None: it has none."""
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit():
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == daemon.pid:
+                        return int(name)
+    return None
+
+
+def answered(client):
+    return bool(select.select([client.socket], [], [], 0)[0])
+
+
+def stopped_verification(daemon, client, identity):
+    """A VerifyCheckpoint whose child is stopped in the middle of it: it is quick, so this may take several."""
+    for _ in range(100):
+        client.send("VerifyCheckpoint", {"id": identity})
+        while not answered(client):
+            child = child_of(daemon)
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGSTOP)
+                time.sleep(0.2)
+                if not answered(client):
+                    return
+        client.receive()
+    raise AssertionError("the child is always quicker")
+
+
+@test("who waits for a verification hears of it when the daemon stops")
+def _():
+    with Daemon(options=QUIET) as daemon, daemon.client() as client:
+        fill(client, 40_000)
+        identity = client.call("TakeCheckpoint")["checkpoint"]["id"]
+        stopped_verification(daemon, client, identity)
+        daemon.signal(signal.SIGTERM)
+        with expect_error("CheckpointFailed") as caught:
+            client.receive()
+        equal(caught.parameters, {"id": identity, "reason": "the daemon stops"})
+        equal(daemon.wait(), 0)
+
+
+@test("updates that wait for room when the daemon stops hear that they were not begun")
+def _():
+    with Daemon(options=QUIET + ["Checkpoint.CaptureBytesMax=64K", "Checkpoint.StallSec=1h",
+                                 "Checkpoint.WriteBytesPerSecMax=1M"]) as daemon, \
+            daemon.client() as client, daemon.client() as waiting:
+        fill(client, 20_000)
+        client.call("TakeCheckpoint", wait=False)
+        os.kill(wait_running(daemon), signal.SIGSTOP)
+        waiting.socket.settimeout(1)
+        for number in range(0, 20_000, 100):
+            waiting.send("Put", {"arena": "a", "key": f"k{number}", "value": "changed"})
+            try:
+                waiting.receive()
+            except TimeoutError:
+                break
+        else:
+            raise AssertionError("the ring is never full")
+        waiting.socket.settimeout(60)
+        daemon.signal(signal.SIGTERM)
+        with expect_error("ReadOnly") as caught:
+            waiting.receive()
+        equal(caught.parameters, {"reason": "the daemon stops"})
+        equal(daemon.wait(), 0)
+        daemon.start()
+        equal(daemon.call("Get", arena="a", key=f"k{number}")["value"] == "changed", False, "it was made all the same")
 
 
 @test("names of arenas may be written with escapes")

@@ -5,6 +5,7 @@ once."""
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,22 @@ def _():
         waiting.send("Put", {"arena": "a", "key": "waits", "value": 1})
         eventually(lambda: not serving(client), "updates are refused")
         daemon.stop(status=os.EX_IOERR)
+        without_faults(daemon)
+        daemon.start()
+        with daemon.client() as fresh:
+            equal(entries(fresh)["before"], 1)
+            works(fresh)
+
+
+@test("a stop does not wait for ever for a journal that cannot be written, though the last image can be")
+def _():
+    with faulty("pwrite:1:ENOSPC:forever", "Checkpoint.AtStop=yes") as (daemon, client, fault), daemon.client() as waiting:
+        fault.arm()
+        waiting.send("Put", {"arena": "a", "key": "waits", "value": 1})
+        eventually(lambda: not serving(client), "updates are refused")
+        daemon.signal(signal.SIGTERM)
+        equal(daemon.wait(60), os.EX_IOERR)
+        equal(logged(daemon, "the last checkpoint is given up"), 1, "the lines in the log")
         without_faults(daemon)
         daemon.start()
         with daemon.client() as fresh:

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "lib/damage.h"
 #include "lib/journals.h"
@@ -306,6 +307,34 @@ Test(journal, want_of_room_heals_in_a_fresh_segment)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_FSIZE, &limit);
     expect_replay(test, 7, 7);
+}
+
+static bool is_in_fresh_segment(const TestJournal *test)
+{
+    /* Tried there, too, and waits before the next try. */
+    return is_no_room(test) && journal_deadline(test->journal) > clock_monotonic();
+}
+
+Test(journal, what_waits_for_room_is_written_at_the_close_where_there_is_room_by_then)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = opened(JOURNAL_ALWAYS);
+    struct rlimit limit;
+
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
+    cr_assert(test_journal_settle(test));
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = SEGMENT_BATCHES_OFFSET;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    cr_assert(eq(int, test_journal_append(test, 1, 100), 0));
+    cr_assert(test_journal_until(test, is_in_fresh_segment));
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    cr_assert(eq(int, test_journal_close(test, true), 0));
+    cr_assert(eq(int, test_journal_replay(test), 0));
+    cr_assert(eq(u64, test->records, 3));
+    cr_assert(test->position.clean);
 }
 
 static bool mount_small(TestJournal *test, uint64_t bytes)
