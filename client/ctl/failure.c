@@ -9,8 +9,9 @@
 typedef struct ErrorText {
     const char *name;
     int status;
-    /* {name} stands for the parameter of that name, {name:bytes} for it as a size. What stands in
-     * [] is left out where a parameter in it is absent. */
+    /* {name} stands for the parameter of that name, {name:bytes} for it as a size, {name:allowed}
+     * for what may stand in the parameter that it names. What stands in [] is left out where a
+     * parameter in it is absent. */
     const char *text;
 } ErrorText;
 
@@ -42,7 +43,7 @@ static const ErrorText texts[] = {
     {"io.holdfast.BadMessage", STATUS_FAILED, "the daemon could not read the message: {reason}"},
     {"org.varlink.service.PermissionDenied", STATUS_DENIED, "you may not do that"},
     {"org.varlink.service.InvalidParameter", STATUS_FAILED,
-     "the daemon does not accept the parameter '{parameter}'"},
+     "the daemon does not accept the parameter '{parameter}'{parameter:allowed}"},
     {"org.varlink.service.MethodNotFound", STATUS_FAILED, "there is no method {method}"},
     {"org.varlink.service.MethodNotImplemented", STATUS_FAILED,
      "the daemon does not have the method {method} yet"},
@@ -50,6 +51,39 @@ static const ErrorText texts[] = {
     {"org.varlink.service.ExpectedMore", STATUS_FAILED,
      "this method can only be called with --more"},
 };
+
+/* What the daemon accepts, for InvalidParameter, which only names the parameter. */
+typedef struct AllowedText {
+    const char *parameter;
+    const char *text;
+} AllowedText;
+
+#define NAME_ALLOWED                                                                               \
+    "1 to 64 of the characters A-Z a-z 0-9 _ . -, of which the first is a letter or a digit"
+
+static const AllowedText allowed_texts[] = {
+    {"name", NAME_ALLOWED},
+    {"arena", NAME_ALLOWED},
+    {"arenas", "names of arenas, at least one"},
+    {"maxBytes", "from 512 KiB to ArenaBytesMax= of the daemon's configuration"},
+    {"mode", "read and write for owner, group and others, up to 0666"},
+    {"gid", "the number of a group"},
+    {"key", "a text of 1 to 1024 bytes"},
+    {"keys", "texts of 1 to 1024 bytes"},
+    {"label", "up to 64 of the characters A-Z a-z 0-9 _ . : - and space"},
+    {"limit", "from 1 to 10000"},
+    {"cursor", "what the page before gave as next"},
+    {"ifRevision", "a revision, or 0 where there must be no such entry"},
+    {"by", "an integer"},
+    {"operations", "at least one, each with the members that its op takes and no others"},
+};
+
+static void write_allowed(FILE *out, const char *parameter)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(allowed_texts); i++)
+        if (strcmp(allowed_texts[i].parameter, parameter) == 0)
+            fprintf(out, ": %s", allowed_texts[i].text);
+}
 
 static const ErrorText *find_text(const char *name)
 {
@@ -82,7 +116,9 @@ static void write_field(FILE *out, const json_t *parameters, const char *field, 
     const json_t *value = find_field(parameters, field, length);
     char text[FORMAT_BYTES_MAX];
 
-    if (json_is_string(value))
+    if (json_is_string(value) && memchr(field, ':', length) != NULL)
+        write_allowed(out, json_string_value(value));
+    else if (json_is_string(value))
         write_plain(out, json_string_value(value));
     else if (json_is_integer(value) && memchr(field, ':', length) != NULL)
         fputs(format_bytes(text, (uint64_t)json_integer_value(value)), out);

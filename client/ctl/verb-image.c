@@ -3,8 +3,10 @@
 #include <fcntl.h>
 
 #include "arena/arena.h"
+#include "base/file.h"
 #include "base/parse.h"
 #include "base/pool.h"
+#include "checkpoint/image-format.h"
 #include "checkpoint/image-read.h"
 #include "print.h"
 
@@ -19,12 +21,44 @@ typedef struct Image {
     Progress progress;
 } Image;
 
+static bool has_magic(const Image *image, const char *magic, uint64_t offset)
+{
+    char found[sizeof(HOLDFAST_IMAGE_MAGIC)];
+
+    return file_read_at(image->fd, found, sizeof(found), offset) == 0 &&
+           memcmp(found, magic, sizeof(found)) == 0;
+}
+
+/* Begins or ends as one: what does neither was never an image. */
+static bool is_image(const Image *image)
+{
+    uint64_t size;
+
+    static_assert(sizeof(HOLDFAST_IMAGE_MAGIC) == sizeof(HOLDFAST_IMAGE_END_MAGIC), "8 bytes each");
+    return has_magic(image, HOLDFAST_IMAGE_MAGIC, 0) ||
+           (file_size(image->fd, &size) == 0 && size >= sizeof(HoldfastImageFooter) &&
+            has_magic(image, HOLDFAST_IMAGE_END_MAGIC, size - sizeof(HoldfastImageFooter)));
+}
+
+static int image_foreign(const Image *image)
+{
+    uint64_t flags = 0;
+    uint32_t version = 0;
+
+    (void)image_read_version(image->fd, &version, &flags);
+    return failure(STATUS_FAILED,
+                   "%s is of image version %u (flags %#llx), this program reads version %u",
+                   image->path, version, (unsigned long long)flags, HOLDFAST_IMAGE_VERSION);
+}
+
 static int image_failed(const Image *image, int r, const char *where, const char *why)
 {
+    if (r == -EBADMSG && !is_image(image))
+        return failure(STATUS_FAILED, "%s is no image of holdfast", image->path);
     if (r == -EBADMSG)
         return failure(STATUS_FAILED, "%s is damaged at %s: %s", image->path, where, why);
     if (r == -EPROTONOSUPPORT)
-        return failure(STATUS_FAILED, "%s is of a version that is not known here", image->path);
+        return image_foreign(image);
     return failure(STATUS_FAILED, "cannot read %s: %s", image->path, strerror(-r));
 }
 

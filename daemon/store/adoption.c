@@ -98,6 +98,9 @@ static StoredArena *find_taken(const Adoption *adoption, const Identity *identit
     return NULL;
 }
 
+/* The table names all that exist. */
+static const char unlisted[] = "the arena was dropped, or its creation was never recorded";
+
 static const char *refusal(int error)
 {
     switch (error) {
@@ -160,7 +163,7 @@ static const char *take_one(Adoption *adoption, StoredArena *stored, const Arena
     if (find_taken(adoption, &stored->identity))
         return "it was handed over twice";
     if (!control->header->arenas_lost && !in_table(control, &stored->identity))
-        return "nothing is known of it";
+        return unlisted;
     if (peek.revision > control_position(control)->written.revision && !control->header->condemned)
         return "it is ahead of the journal";
     r = open_stored(stored, context, &stored->arena);
@@ -178,10 +181,13 @@ static void tell_refused(const StoredArena *stored, const char *why)
 {
     ArenaPeek peek;
 
-    if (stored->ours && arena_peek(stored->fd, &peek) == 0)
-        log_notice("arena %s: not adopted but made anew: %s", peek.name, why);
+    if (!stored->ours || arena_peek(stored->fd, &peek) < 0)
+        log_notice("memory that was handed over as an arena's is not used: %s", why);
+    else if (why == unlisted)
+        log_notice("arena %s: its memory is given back: %s", peek.name, why);
     else
-        log_notice("an arena handed over is not adopted: %s", why);
+        log_notice("arena %s: not adopted, but rebuilt from images and journal: %s", peek.name,
+                   why);
 }
 
 int adoption_take(Adoption *adoption, Run *run)

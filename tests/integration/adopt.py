@@ -162,7 +162,7 @@ def _():
         set_number(caught, ARENA_CHANGES, get_number(caught, ARENA_CHANGES, "<Q") + 1, "<Q")
         daemon.start()
         expect(daemon, before, adopted=2, jump=True)
-        equal("arena b: not adopted but made anew: it was in the middle of an update" in daemon.log(), True, "it is told")
+        equal("arena b: not adopted, but rebuilt from images and journal: it was in the middle of an update" in daemon.log(), True, "it is told")
         eventually(lambda: blocks(caught) == 0, "the memory is given back")
         equal(len(daemon.keeper.names()), 4)
         os.close(caught)

@@ -141,8 +141,13 @@ def _():
         ctl(daemon, "create", "a")
         says(ctl(daemon, "create", "a", status=1), "'a'", "(io.holdfast.ArenaExists)")
         says(ctl(daemon, "drop", "b", status=1), "there is no arena 'b' (io.holdfast.NoSuchArena)")
-        says(ctl(daemon, "create", "../x", status=1), "'name' (org.varlink.service.InvalidParameter)")
-        says(ctl(daemon, "create", "c", "--max-bytes=1G", "--mode=0777", status=1), "InvalidParameter")
+        says(ctl(daemon, "create", "../x", status=1), "'name': 1 to 64 of the characters",
+             "(org.varlink.service.InvalidParameter)")
+        says(ctl(daemon, "create", "c", "--max-bytes=1G", "--mode=0777", status=1), "'mode': ", "0666", "InvalidParameter")
+        says(ctl(daemon, "create", "c", "--max-bytes=1K", status=1), "'maxBytes': from 512 KiB to ArenaBytesMax=")
+        # What the daemon says is allowed is.
+        ctl(daemon, "create", "c", "--max-bytes=512K", "--mode=0666")
+        says(ctl(daemon, "call", "GetStatus", '{"x":1}', status=1), "'x' (org.varlink.service.InvalidParameter)")
 
 
 # --- state
@@ -389,7 +394,9 @@ def _():
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
         says(ctl(None, "image", "verify", path, status=1), "is damaged at")
-        says(ctl(None, "image", "info", VARLINK, status=1), "damaged")
+        for action in ("verify", "info", "export"):
+            says(ctl(None, "image", action, VARLINK, status=1), VARLINK, "is no image of holdfast")
+        says(ctl(None, "image", "verify", "/dev/null", status=1), "is no image of holdfast")
         says(ctl(None, "image", "info", "/nonexistent", status=1), "cannot open")
         says(ctl(None, "image", "burn", path, status=64), "burn")
 
@@ -429,7 +436,7 @@ def _():
         assert "interface org.varlink.service" in ctl(daemon, "introspect", "org.varlink.service").out
         says(ctl(daemon, "introspect", "org.example", status=1), "org.example")
         says(ctl(daemon, "call", "Nothing", status=1), "Nothing", "(org.varlink.service.MethodNotFound)")
-        says(ctl(daemon, "call", "Get", "{}", status=1), "'arena' (org.varlink.service.InvalidParameter)")
+        says(ctl(daemon, "call", "Get", "{}", status=1), "'arena': ", "(org.varlink.service.InvalidParameter)")
         says(ctl(daemon, "call", "Get", "[]", status=64), "JSON object")
 
 
