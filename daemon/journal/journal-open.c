@@ -93,6 +93,7 @@ static int open_rotation(Journal *journal, const JournalPosition *position)
     rotation_init(&journal->rotation, journal->options.directory_fd, journal->options.housekeeper,
                   &position->lineage, journal->options.segment_bytes_max, position->segment + 1,
                   left, position->segment_count);
+    journal->rotation.ahead = journal->options.policy == JOURNAL_ALWAYS;
     return 0;
 }
 

@@ -11,6 +11,9 @@
 #include "base/file.h"
 #include "journal/journal-internal.h"
 
+/* Of the page cache. */
+#define PAGE_BYTES 4096u
+
 RecordWriter *journal_writer(Journal *journal)
 {
     return &journal->writer;
@@ -90,7 +93,7 @@ void journal_change(Journal *journal, JournalState state, int error)
 void journal_open_writer(Journal *journal)
 {
     journal->writer.data = control_half(journal->control, journal->filling);
-    journal->writer.capacity = journal->control->header->half_bytes - SEGMENT_SECTOR;
+    journal->writer.capacity = journal->control->header->half_bytes - PAGE_BYTES;
 }
 
 void journal_close_writer(Journal *journal)
@@ -178,9 +181,8 @@ int journal_next_segment(Journal *journal)
 static int journal_make_place(Journal *journal, uint64_t bytes)
 {
     Rotation *rotation = &journal->rotation;
-    uint64_t offset = rotation->current.offset;
 
-    if (offset >= journal->options.segment_bytes_max && offset > SEGMENT_BATCHES_OFFSET) {
+    if (rotation_full(rotation, bytes)) {
         int r = journal_next_segment(journal);
         if (r == 0)
             return 0;
@@ -209,7 +211,11 @@ static int journal_write_gathered(Journal *journal, uint64_t begin)
     control->header->half[half].offset = batch.offset;
     control_set_state(control, half, CONTROL_SEALED);
 
-    int r = file_write_at(current->fd, data, (size_t)padded, batch.offset);
+    /* With zeros up to the end of the page: a page written in part would first be read from the
+     * disk where the page cache does not have it, and this thread would wait. */
+    size_t bytes = (size_t)(ALIGN_UP(batch.offset + (uint64_t)padded, PAGE_BYTES) - batch.offset);
+    memset(data + padded, 0, bytes - (size_t)padded);
+    int r = file_write_at(current->fd, data, bytes, batch.offset);
     if (r < 0) {
         control_set_state(control, half, CONTROL_FILLING);
         return r;
@@ -334,6 +340,7 @@ void journal_set_policy(Journal *journal, JournalPolicy policy, uint64_t sync_in
     journal->options.sync_interval_usec = sync_interval_usec;
     journal->options.segment_bytes_max = segment_bytes_max;
     journal->rotation.segment_bytes_max = segment_bytes_max;
+    journal->rotation.ahead = policy == JOURNAL_ALWAYS;
     /* What was written under another policy is not left in between. */
     journal->want_sync = true;
     journal->interval_deadline = UINT64_MAX;

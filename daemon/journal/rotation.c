@@ -2,10 +2,13 @@
  * journal changes to it at a cut or when the current one is full; the one left behind stays in the
  * list until a checkpoint makes it needless.
  *
- * The current segment is filled with zeros half a step ahead of the batches. If the batches catch
- * up, they are written without: a queued fill is called off with one compare-and-swap; only one
- * that is writing zeros at this moment has to be given way to (rotation_claim), which takes
- * milliseconds. */
+ * Under Sync=always segments are filled with zeros ahead, so that an fdatasync finds nothing but the
+ * batch to write. Filling holds the lock of the file, which a batch would wait for: it is the ready
+ * segment that is filled, never the current one, which is as long as it was when it became current.
+ * The ready one is kept twice as long as what the current one has used, so little use takes little
+ * room. Where the batches are faster than that, they go on without zeros: a queued fill is called
+ * off with one compare-and-swap; only one that is still writing zeros just there has to be given
+ * way to (rotation_claim), which takes a millisecond. */
 #include "journal/rotation.h"
 
 #include <fcntl.h>
@@ -76,21 +79,22 @@ static void fill_run(HousekeeperTask *task)
                 O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     fill->result = fd < 0 ? -errno : segment_fill(fd, fill->from, fill->to);
     atomic_store_explicit(&fill->state, FILL_FILLED, memory_order_release);
-    /* So that the next fdatasync finds little to do. That it failed is nothing to act on: zeros are
-     * lost at worst, and what is written over them later is synced and checked for itself. */
+    /* So that the batches' fdatasync finds neither zeros nor a new length to write. That it failed
+     * is nothing to act on: zeros are lost at worst, and what is written over them later is synced
+     * and checked for itself. */
     if (fill->result == 0)
-        (void)sync_file_range(fd, (off_t)fill->from, (off_t)(fill->to - fill->from),
-                              SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+        (void)fdatasync(fd);
 }
 
 /* Takes the zeros that are there into account. */
 static void fill_take(Rotation *rotation)
 {
     FillTask *fill = &rotation->fill;
+    OpenSegment *segments[] = {&rotation->ready, &rotation->current};
 
-    if (fill->result == 0 && rotation->current.fd >= 0 &&
-        rotation->current.sequence == fill->sequence)
-        rotation->current.filled = MAX(rotation->current.filled, fill->to);
+    for (size_t i = 0; i < ARRAY_SIZE(segments); i++)
+        if (fill->result == 0 && segments[i]->fd >= 0 && segments[i]->sequence == fill->sequence)
+            segments[i]->filled = MAX(segments[i]->filled, fill->to);
 }
 
 static void fill_done(HousekeeperTask *task)
@@ -135,10 +139,18 @@ void rotation_deinit(Rotation *rotation)
     free(rotation->left);
 }
 
-/* A step of filling, no more than the segment is to hold. */
-static uint64_t rotation_step(const Rotation *rotation)
+/* How long the ready segment shall be by now. */
+static uint64_t rotation_wanted(const Rotation *rotation)
 {
-    return MIN(SEGMENT_FILL_STEP, ALIGN_UP(rotation->segment_bytes_max, 4 * KIB));
+    uint64_t most = ALIGN_UP(rotation->segment_bytes_max, 4 * KIB);
+
+    return MIN(MAX(SEGMENT_FILL_STEP, 2 * rotation->current.offset), most);
+}
+
+/* How far a segment is filled when it is made. */
+static uint64_t rotation_fill_first(const Rotation *rotation, bool ahead)
+{
+    return MIN(ahead ? SEGMENT_FILL_STEP : FIRST_FILL, rotation_wanted(rotation));
 }
 
 static SegmentSpec rotation_spec(const Rotation *rotation, uint64_t salt, uint64_t fill)
@@ -154,8 +166,8 @@ static SegmentSpec rotation_spec(const Rotation *rotation, uint64_t salt, uint64
 
 int rotation_begin(Rotation *rotation, uint64_t salt, const void *first, size_t first_bytes)
 {
-    /* Little, to start quickly; rotation_turn has the rest filled. */
-    SegmentSpec spec = rotation_spec(rotation, salt, MIN(FIRST_FILL, rotation_step(rotation)));
+    /* Little, to start quickly; the ready one will be longer. */
+    SegmentSpec spec = rotation_spec(rotation, salt, rotation_fill_first(rotation, false));
     int fd;
     uint64_t filled;
 
@@ -184,30 +196,25 @@ static void rotation_make(Rotation *rotation, uint64_t now)
         rotation->make_retry = now + ROTATION_RETRY_USEC;
         return;
     }
-    make->spec = rotation_spec(rotation, salt, rotation_step(rotation));
+    make->spec = rotation_spec(rotation, salt, rotation_fill_first(rotation, rotation->ahead));
     make->under_way = true;
     housekeeper_submit(rotation->housekeeper, &make->task);
 }
 
 static bool rotation_wants_fill(const Rotation *rotation)
 {
-    const OpenSegment *current = &rotation->current;
-
-    return current->fd >= 0 &&
-           MAX(current->filled, current->offset) < rotation->segment_bytes_max &&
-           current->offset + rotation_step(rotation) / 2 > current->filled;
+    return rotation->ahead && rotation->ready.fd >= 0 &&
+           rotation->ready.filled < rotation_wanted(rotation);
 }
 
 static void rotation_fill(Rotation *rotation)
 {
     FillTask *fill = &rotation->fill;
-    const OpenSegment *current = &rotation->current;
 
     fill->directory_fd = rotation->directory_fd;
-    fill->sequence = current->sequence;
-    fill->from = MAX(current->filled, current->offset);
-    fill->to =
-        MIN(fill->from + rotation_step(rotation), ALIGN_UP(rotation->segment_bytes_max, 4 * KIB));
+    fill->sequence = rotation->ready.sequence;
+    fill->from = rotation->ready.filled;
+    fill->to = MIN(fill->from + SEGMENT_FILL_STEP, rotation_wanted(rotation));
     fill->result = 0;
     atomic_store(&fill->state, FILL_QUEUED);
     housekeeper_submit(rotation->housekeeper, &fill->task);
@@ -227,6 +234,16 @@ uint64_t rotation_deadline(const Rotation *rotation)
     if (rotation->ready.fd < 0 && !rotation->make.under_way)
         return rotation->make_retry;
     return UINT64_MAX;
+}
+
+bool rotation_full(const Rotation *rotation, uint64_t bytes)
+{
+    const OpenSegment *current = &rotation->current;
+
+    if (current->offset == SEGMENT_BATCHES_OFFSET)
+        return false;
+    return current->offset >= rotation->segment_bytes_max ||
+           (rotation->ahead && current->offset + bytes > current->filled);
 }
 
 bool rotation_claim(Rotation *rotation, uint64_t end)
@@ -313,7 +330,7 @@ void rotation_retire(Rotation *rotation, uint64_t revision, uint64_t before)
     *remove = (RemoveTask){
         .task = {.run = remove_run, .done = remove_done},
         .directory_fd = rotation->directory_fd,
-        .spare_bytes_max = rotation->segment_bytes_max + rotation_step(rotation),
+        .spare_bytes_max = rotation->segment_bytes_max + SEGMENT_FILL_STEP,
         .condemned = rotation->condemned,
         .count = count,
     };

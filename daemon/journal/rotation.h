@@ -39,7 +39,7 @@ typedef enum FillState {
     FILL_FILLED,    /* the zeros are there; they are being written to the disk */
 } FillState;
 
-/* Fills the current segment further. Has a file description of its own: an error that the kernel
+/* Fills the ready segment further. Has a file description of its own: an error that the kernel
  * reports to it must still be reported to the sync thread. */
 typedef struct FillTask {
     HousekeeperTask task;
@@ -56,6 +56,7 @@ typedef struct Rotation {
     Housekeeper *housekeeper;
     Lineage lineage;
     uint64_t segment_bytes_max;
+    bool ahead;             /* segments are filled with zeros ahead of the batches */
     uint64_t next_sequence; /* of the segment made next */
     OpenSegment current;
     OpenSegment ready;
@@ -79,7 +80,7 @@ void rotation_deinit(Rotation *rotation);
 /* Makes the first segment itself, with a first batch in it that is sealed with this salt. Slow;
  * before the loop. */
 int rotation_begin(Rotation *rotation, uint64_t salt, const void *first, size_t first_bytes);
-/* Submits what is due: a segment to be made ready, the current one to be filled further. now:
+/* Submits what is due: a segment to be made ready, the ready one to be filled further. now:
  * CLOCK_MONOTONIC. */
 void rotation_turn(Rotation *rotation, uint64_t now);
 /* When rotation_turn wants to be called next; UINT64_MAX: never. */
@@ -96,6 +97,8 @@ static inline bool rotation_making(const Rotation *rotation)
     return rotation->make.under_way;
 }
 
+/* The next segment is to be changed to before bytes more are written, if it is ready. */
+bool rotation_full(const Rotation *rotation, uint64_t bytes);
 /* Before writing up to end in the current segment: true: go ahead. False: the housekeeper is
  * filling just there, now. */
 bool rotation_claim(Rotation *rotation, uint64_t end);
