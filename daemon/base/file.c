@@ -13,6 +13,8 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+#define GIVE_BACK_STEP ((off_t)(32 * MIB))
+
 int file_read_at(int fd, void *data, size_t size, uint64_t offset)
 {
     char *to = data;
@@ -163,6 +165,39 @@ static int make_directory(const char *path, mode_t mode)
     if (stat(path, &status) < 0)
         return -errno;
     return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
+}
+
+int file_unlink(int directory_fd, const char *name, int *ret_left)
+{
+    _cleanup_(closep) int fd = -1;
+    struct stat status;
+    int r;
+
+    if (fstatat(directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISREG(status.st_mode) && status.st_size > GIVE_BACK_STEP)
+        fd = openat(directory_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (unlinkat(directory_fd, name, 0) < 0)
+        return -errno;
+    r = file_sync_directory(directory_fd);
+    if (r < 0)
+        return r;
+    *ret_left = TAKE_FD(fd);
+    return 0;
+}
+
+/* Not cut off where somebody else has the file: under another name, or open (a write lease is
+ * granted only where nobody does). What is left goes with the last close. */
+void file_give_back(int fd)
+{
+    struct stat status;
+
+    if (fd < 0)
+        return;
+    if (fstat(fd, &status) == 0 && status.st_nlink == 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0)
+        for (off_t size = status.st_size - GIVE_BACK_STEP; size > 0; size -= GIVE_BACK_STEP)
+            if (ftruncate(fd, size) < 0)
+                break;
+    close(fd);
 }
 
 int file_make_directories(const char *path, mode_t mode)

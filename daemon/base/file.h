@@ -25,6 +25,13 @@ int file_check_memfd(int fd, uint64_t *ret_size);
 int file_lock(int fd);
 /* fsync of the directory itself, so that names in it are durable. */
 int file_sync_directory(int directory_fd);
+/* Unlinks a file and makes that durable. ret_left: what of it is left, for file_give_back; -1 for a
+ * small one. */
+int file_unlink(int directory_fd, const char *name, int *ret_left);
+/* Gives the room of an unlinked file back, in steps, and closes it: one of gigabytes that goes at
+ * once keeps a disk that is told of it (discard) from everything else for a second. Slow. -1 is
+ * fine. */
+void file_give_back(int left);
 /* Makes path and its parents where they are missing, the last one with mode, and their names
  * durable. */
 int file_make_directories(const char *path, mode_t mode);

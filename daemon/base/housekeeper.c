@@ -1,8 +1,8 @@
-/* The thread for slow calls. The loop's thread submits at the tail of `waiting`; the housekeeper
- * takes from its head, runs without the lock, and puts what has a `done` on `finished` and rings
- * the eventfd; the loop's thread reaps. The lock is held for a few pointer moves only, so
- * submitting never waits for a slow call. A forked child does not have the thread and must not use
- * any of this. */
+/* The threads for slow calls, one a lane. The loop's thread submits at the tail of a lane's
+ * `waiting`; the lane's thread takes from its head, runs without the lock, and puts what has a
+ * `done` on `finished` and rings the eventfd; the loop's thread reaps. The lock is held for a few
+ * pointer moves only, so submitting never waits for a slow call. A forked child does not have the
+ * threads and must not use any of this. */
 #include "base/housekeeper.h"
 
 #include <pthread.h>
@@ -14,12 +14,28 @@ typedef struct TaskList {
     HousekeeperTask *last;
 } TaskList;
 
-struct Housekeeper {
+typedef enum LaneKind {
+    LANE_PROMPT,
+    LANE_SLOW,
+    LANES,
+} LaneKind;
+
+static const char *const lane_names[LANES] = {
+    [LANE_PROMPT] = "housekeeper",
+    [LANE_SLOW] = "housekeeper-slow",
+};
+
+typedef struct Lane {
+    Housekeeper *housekeeper;
     pthread_t thread;
-    pthread_mutex_t lock;
     pthread_cond_t work; /* something waits, or stop */
-    pthread_cond_t idle; /* a task was run */
     TaskList waiting;
+} Lane;
+
+struct Housekeeper {
+    pthread_mutex_t lock;
+    pthread_cond_t idle; /* a task was run */
+    Lane lanes[LANES];
     TaskList finished;
     uint64_t submitted;
     uint64_t ran;
@@ -67,27 +83,28 @@ static void task_run(Housekeeper *housekeeper, HousekeeperTask *task)
     pthread_cond_broadcast(&housekeeper->idle);
 }
 
-static void *housekeeper_main(void *context)
+static void *lane_main(void *context)
 {
-    Housekeeper *housekeeper = context;
+    Lane *lane = context;
+    Housekeeper *housekeeper = lane->housekeeper;
     HousekeeperTask *task;
 
     pthread_mutex_lock(&housekeeper->lock);
     for (;;) {
-        task = list_take(&housekeeper->waiting);
+        task = list_take(&lane->waiting);
         if (task != NULL)
             task_run(housekeeper, task);
         else if (housekeeper->stop)
             break;
         else
-            pthread_cond_wait(&housekeeper->work, &housekeeper->lock);
+            pthread_cond_wait(&lane->work, &housekeeper->lock);
     }
     pthread_mutex_unlock(&housekeeper->lock);
     return NULL;
 }
 
 /* Signals are for the loop's thread; the new thread inherits the mask. */
-static int thread_start(Housekeeper *housekeeper)
+static int lane_start(Lane *lane, const char *name)
 {
     sigset_t all, before;
     int r;
@@ -96,12 +113,28 @@ static int thread_start(Housekeeper *housekeeper)
     r = pthread_sigmask(SIG_SETMASK, &all, &before);
     if (r != 0)
         return -r;
-    r = pthread_create(&housekeeper->thread, NULL, housekeeper_main, housekeeper);
+    r = pthread_create(&lane->thread, NULL, lane_main, lane);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r != 0)
         return -r;
-    pthread_setname_np(housekeeper->thread, "housekeeper");
+    pthread_setname_np(lane->thread, name);
     return 0;
+}
+
+/* Ends the first so many threads: they have nothing left to do. */
+static void lanes_stop(Housekeeper *housekeeper, size_t count)
+{
+    pthread_mutex_lock(&housekeeper->lock);
+    housekeeper->stop = true;
+    for (size_t i = 0; i < count; i++)
+        pthread_cond_signal(&housekeeper->lanes[i].work);
+    pthread_mutex_unlock(&housekeeper->lock);
+    for (size_t i = 0; i < count; i++)
+        pthread_join(housekeeper->lanes[i].thread, NULL);
+    for (size_t i = 0; i < LANES; i++)
+        pthread_cond_destroy(&housekeeper->lanes[i].work);
+    pthread_cond_destroy(&housekeeper->idle);
+    pthread_mutex_destroy(&housekeeper->lock);
 }
 
 int housekeeper_new(Housekeeper **ret)
@@ -115,12 +148,18 @@ int housekeeper_new(Housekeeper **ret)
     if (housekeeper->fd < 0)
         return -errno;
     pthread_mutex_init(&housekeeper->lock, NULL);
-    pthread_cond_init(&housekeeper->work, NULL);
     pthread_cond_init(&housekeeper->idle, NULL);
-    r = thread_start(housekeeper);
-    if (r < 0) {
-        close(housekeeper->fd);
-        return r;
+    for (size_t i = 0; i < LANES; i++) {
+        housekeeper->lanes[i].housekeeper = housekeeper;
+        pthread_cond_init(&housekeeper->lanes[i].work, NULL);
+    }
+    for (size_t i = 0; i < LANES; i++) {
+        r = lane_start(&housekeeper->lanes[i], lane_names[i]);
+        if (r < 0) {
+            lanes_stop(housekeeper, i);
+            close(housekeeper->fd);
+            return r;
+        }
     }
     *ret = TAKE_PTR(housekeeper);
     return 0;
@@ -145,26 +184,31 @@ Housekeeper *housekeeper_free(Housekeeper *housekeeper)
         housekeeper_drain(housekeeper);
     while (!housekeeper_at_rest(housekeeper));
 
-    pthread_mutex_lock(&housekeeper->lock);
-    housekeeper->stop = true;
-    pthread_cond_signal(&housekeeper->work);
-    pthread_mutex_unlock(&housekeeper->lock);
-    pthread_join(housekeeper->thread, NULL);
-    pthread_cond_destroy(&housekeeper->idle);
-    pthread_cond_destroy(&housekeeper->work);
-    pthread_mutex_destroy(&housekeeper->lock);
+    lanes_stop(housekeeper, LANES);
     close(housekeeper->fd);
     free(housekeeper);
     return NULL;
 }
 
+static void lane_submit(Housekeeper *housekeeper, LaneKind kind, HousekeeperTask *task)
+{
+    Lane *lane = &housekeeper->lanes[kind];
+
+    pthread_mutex_lock(&housekeeper->lock);
+    list_append(&lane->waiting, task);
+    housekeeper->submitted++;
+    pthread_cond_signal(&lane->work);
+    pthread_mutex_unlock(&housekeeper->lock);
+}
+
 void housekeeper_submit(Housekeeper *housekeeper, HousekeeperTask *task)
 {
-    pthread_mutex_lock(&housekeeper->lock);
-    list_append(&housekeeper->waiting, task);
-    housekeeper->submitted++;
-    pthread_cond_signal(&housekeeper->work);
-    pthread_mutex_unlock(&housekeeper->lock);
+    lane_submit(housekeeper, LANE_PROMPT, task);
+}
+
+void housekeeper_submit_slow(Housekeeper *housekeeper, HousekeeperTask *task)
+{
+    lane_submit(housekeeper, LANE_SLOW, task);
 }
 
 int housekeeper_fd(const Housekeeper *housekeeper)

@@ -176,23 +176,6 @@ int journal_next_segment(Journal *journal)
     return journal_leave_segment(journal);
 }
 
-/* The current segment has room for the batch, or another one was changed to. -EAGAIN: in a moment.
- */
-static int journal_make_place(Journal *journal, uint64_t bytes)
-{
-    Rotation *rotation = &journal->rotation;
-
-    if (rotation_full(rotation, bytes)) {
-        int r = journal_next_segment(journal);
-        if (r == 0)
-            return 0;
-        /* None ready: the current one goes on. */
-    }
-    if (rotation_claim(rotation, rotation->current.offset + bytes))
-        return 0;
-    return journal_next_segment(journal);
-}
-
 /* Seals what was gathered and writes it. begin: now, for how long it takes. On failure it is as it
  * was: gathered, to be sealed again for another place. */
 static int journal_write_gathered(Journal *journal, uint64_t begin)
@@ -257,8 +240,9 @@ static void journal_write_turn(Journal *journal, uint64_t now)
     /* Under `always` the batch before is being synced: this one goes on gathering. */
     if (journal->control->header->half[journal->filling ^ 1].state != CONTROL_EMPTY)
         return;
-    if (journal_make_place(journal, batch_padded(journal->writer.used)) < 0)
-        return;
+    /* Where no other one is ready the current segment goes on. */
+    if (rotation_full(&journal->rotation, batch_padded(journal->writer.used)))
+        (void)journal_next_segment(journal);
     int r = journal_write_gathered(journal, now);
     if (r < 0) {
         journal_close_writer(journal);

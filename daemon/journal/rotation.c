@@ -6,9 +6,9 @@
  * batch to write. Filling holds the lock of the file, which a batch would wait for: it is the ready
  * segment that is filled, never the current one, which is as long as it was when it became current.
  * The ready one is kept twice as long as what the current one has used, so little use takes little
- * room. Where the batches are faster than that, they go on without zeros: a queued fill is called
- * off with one compare-and-swap; only one that is still writing zeros just there has to be given
- * way to (rotation_claim), which takes a millisecond. */
+ * room. Where the batches are faster than that, the current one goes on without zeros. A queued fill
+ * is called off with one compare-and-swap; while one is writing zeros, which takes a millisecond,
+ * the ready segment cannot become current. */
 #include "journal/rotation.h"
 
 #include <fcntl.h>
@@ -90,11 +90,9 @@ static void fill_run(HousekeeperTask *task)
 static void fill_take(Rotation *rotation)
 {
     FillTask *fill = &rotation->fill;
-    OpenSegment *segments[] = {&rotation->ready, &rotation->current};
-
-    for (size_t i = 0; i < ARRAY_SIZE(segments); i++)
-        if (fill->result == 0 && segments[i]->fd >= 0 && segments[i]->sequence == fill->sequence)
-            segments[i]->filled = MAX(segments[i]->filled, fill->to);
+    if (fill->result == 0 && rotation->ready.fd >= 0 &&
+        rotation->ready.sequence == fill->sequence)
+        rotation->ready.filled = MAX(rotation->ready.filled, fill->to);
 }
 
 static void fill_done(HousekeeperTask *task)
@@ -246,28 +244,22 @@ bool rotation_full(const Rotation *rotation, uint64_t bytes)
            (rotation->ahead && current->offset + bytes > current->filled);
 }
 
-bool rotation_claim(Rotation *rotation, uint64_t end)
+/* No fill of the ready segment is under way, nor will one begin that was submitted. */
+static bool rotation_call_off_fill(Rotation *rotation)
 {
-    FillTask *fill = &rotation->fill;
     int state = FILL_QUEUED;
 
-    if (end <= rotation->current.filled)
+    if (atomic_compare_exchange_strong(&rotation->fill.state, &state, FILL_CANCELLED))
         return true;
-    if (fill->sequence == rotation->current.sequence) {
-        /* Called off if it has not begun; else state is what it was. */
-        if (!atomic_compare_exchange_strong(&fill->state, &state, FILL_CANCELLED)) {
-            if (state == FILL_RUNNING)
-                return false;
-            if (state == FILL_FILLED)
-                fill_take(rotation);
-        }
-    }
-    rotation->current.filled = MAX(rotation->current.filled, end);
-    return true;
+    if (state == FILL_FILLED)
+        fill_take(rotation);
+    return state != FILL_RUNNING;
 }
 
 int rotation_next(Rotation *rotation, uint64_t last_revision, int *ret_fd)
 {
+    if (!rotation_call_off_fill(rotation))
+        return -EAGAIN;
     if (rotation->left_count == rotation->left_room) {
         size_t room = MAX(rotation->left_room * 2, 16);
         ReplaySegment *more = reallocarray(rotation->left, room, sizeof(*more));
@@ -339,7 +331,7 @@ void rotation_retire(Rotation *rotation, uint64_t revision, uint64_t before)
     rotation->left_count -= count;
     memmove(rotation->left, rotation->left + count,
             rotation->left_count * sizeof(rotation->left[0]));
-    housekeeper_submit(rotation->housekeeper, &remove->task);
+    housekeeper_submit_slow(rotation->housekeeper, &remove->task);
 }
 
 uint64_t rotation_bytes_behind(const Rotation *rotation, uint64_t revision)

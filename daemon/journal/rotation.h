@@ -34,8 +34,8 @@ typedef struct MakeTask {
 typedef enum FillState {
     FILL_IDLE,
     FILL_QUEUED,
-    FILL_CANCELLED, /* queued, and the loop has written there itself */
-    FILL_RUNNING,   /* nobody else may write in its range */
+    FILL_CANCELLED, /* queued, and the segment has become current */
+    FILL_RUNNING,   /* zeros are being written: it cannot become current */
     FILL_FILLED,    /* the zeros are there; they are being written to the disk */
 } FillState;
 
@@ -86,26 +86,28 @@ void rotation_turn(Rotation *rotation, uint64_t now);
 /* When rotation_turn wants to be called next; UINT64_MAX: never. */
 uint64_t rotation_deadline(const Rotation *rotation);
 
-static inline bool rotation_has_ready(const Rotation *rotation)
+static inline bool rotation_filling(const Rotation *rotation)
 {
-    return rotation->ready.fd >= 0;
+    return atomic_load(&rotation->fill.state) == FILL_RUNNING;
 }
 
-/* True while there is hope for a ready segment soon: one is being made. */
+/* Whether rotation_next can be expected to succeed. */
+static inline bool rotation_has_ready(const Rotation *rotation)
+{
+    return rotation->ready.fd >= 0 && !rotation_filling(rotation);
+}
+
+/* True while there is hope for a ready segment soon: one is being made, or filled. */
 static inline bool rotation_making(const Rotation *rotation)
 {
-    return rotation->make.under_way;
+    return rotation->make.under_way || rotation_filling(rotation);
 }
 
 /* The next segment is to be changed to before bytes more are written, if it is ready. */
 bool rotation_full(const Rotation *rotation, uint64_t bytes);
-/* Before writing up to end in the current segment: true: go ahead. False: the housekeeper is
- * filling just there, now. */
-bool rotation_claim(Rotation *rotation, uint64_t end);
-
 /* Goes on in the ready segment (there must be one); the current one, if any, is left behind with
- * last_revision as its last. Its descriptor is now the caller's, in ret_fd. -ENOMEM: nothing
- * changed. */
+ * last_revision as its last. Its descriptor is now the caller's, in ret_fd. -EAGAIN (it is just
+ * being filled), -ENOMEM: nothing changed. */
 int rotation_next(Rotation *rotation, uint64_t last_revision, int *ret_fd);
 
 /* Submits the removal of segments whose records are all up to revision and which come before the

@@ -2,8 +2,9 @@
  *
  * A segment is made as new.segment, with all that belongs in it, synced, and renamed. One that is
  * retired may be kept as spare.segment, from which the next one is made: that saves writing every
- * byte twice. What makes, fills and removes is slow and runs in the housekeeper's thread (or before
- * the loop), one after the other, so the two fixed names are safe. */
+ * byte twice. What makes, fills and removes is slow and runs in the housekeeper's lanes (or before
+ * the loop): there is one making at a time, and removing only ever makes a spare.segment where there
+ * is none, so the two fixed names are safe. */
 #include "journal/segment.h"
 
 #include <dirent.h>
@@ -182,11 +183,14 @@ int segment_remove(int directory_fd, uint64_t sequence, uint64_t spare_bytes_max
 {
     char name[SEGMENT_NAME_MAX];
 
+    int left = -1;
+
     segment_name(sequence, name);
-    if (spare_bytes_max == 0 || segment_spare(directory_fd, name, spare_bytes_max) < 0)
-        if (unlinkat(directory_fd, name, 0) < 0 && errno != ENOENT)
-            return -errno;
-    return file_sync_directory(directory_fd);
+    if (spare_bytes_max > 0 && segment_spare(directory_fd, name, spare_bytes_max) == 0)
+        return file_sync_directory(directory_fd);
+    int r = file_unlink(directory_fd, name, &left);
+    file_give_back(left);
+    return r == -ENOENT ? file_sync_directory(directory_fd) : r;
 }
 
 int segment_clean(int directory_fd)

@@ -234,3 +234,61 @@ Test(clock, counts_microseconds)
     cr_assert(ge(u64, real / USEC_PER_SEC, (uint64_t)time(NULL) - 1));
     cr_assert(le(u64, real / USEC_PER_SEC, (uint64_t)time(NULL)));
 }
+
+/* A file of this size that is all hole but for its ends. */
+static int make_large(Temporary *directory, const char *name)
+{
+    int fd = openat(directory->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    cr_assert(ge(int, fd, 0));
+    cr_assert(eq(int, file_write_at(fd, "begin", 5, 0), 0));
+    cr_assert(eq(int, file_write_at(fd, "end", 3, 200 * MIB), 0));
+    return fd;
+}
+
+static uint64_t size_of(int fd)
+{
+    uint64_t size = 0;
+
+    cr_assert(eq(int, file_size(fd, &size), 0));
+    return size;
+}
+
+Test(file, an_unlinked_file_gives_its_room_back_unless_somebody_has_it)
+{
+    Temporary *directory = temporary_new();
+    int left = -1, reader;
+
+    cr_assert(eq(int, file_unlink(directory->fd, "none", &left), -ENOENT));
+    temporary_write(directory, "small", "text");
+    cr_assert(eq(int, file_unlink(directory->fd, "small", &left), 0));
+    cr_assert(eq(int, left, -1));
+    file_give_back(left);
+
+    /* Open elsewhere. */
+    reader = make_large(directory, "large");
+    cr_assert(eq(int, file_unlink(directory->fd, "large", &left), 0));
+    cr_assert(ge(int, left, 0));
+    cr_assert(eq(int, faccessat(directory->fd, "large", F_OK, 0), -1));
+    file_give_back(left);
+    cr_assert(eq(u64, size_of(reader), 200 * MIB + 3));
+    close(reader);
+
+    /* Under another name. */
+    close(make_large(directory, "large"));
+    cr_assert(eq(int, linkat(directory->fd, "large", directory->fd, "other", 0), 0));
+    cr_assert(eq(int, file_unlink(directory->fd, "large", &left), 0));
+    file_give_back(left);
+    reader = openat(directory->fd, "other", O_RDONLY | O_CLOEXEC);
+    cr_assert(eq(u64, size_of(reader), 200 * MIB + 3));
+    close(reader);
+
+    /* Nobody: what remains is a step at most. */
+    close(make_large(directory, "large"));
+    cr_assert(eq(int, file_unlink(directory->fd, "large", &left), 0));
+    reader = fcntl(left, F_DUPFD_CLOEXEC, 0); /* the same description: no hindrance to a lease */
+    file_give_back(left);
+    cr_assert(le(u64, size_of(reader), 32 * MIB));
+    close(reader);
+    temporary_free(directory);
+}

@@ -155,3 +155,21 @@ Test(housekeeper, its_thread_takes_no_signals)
     pthread_sigmask(SIG_BLOCK, NULL, &own);
     cr_assert(eq(int, sigismember(&own, SIGTERM), 0), "the starting thread's mask is as it was");
 }
+
+Test(housekeeper, the_prompt_lane_does_not_wait_for_the_slow_one)
+{
+    Job slow = {.task = {.run = run_behind_gate, .done = job_done}, .number = 1};
+    Job prompt = {.task = {.run = job_run, .done = job_done}, .number = 2};
+    struct pollfd poll_fd = {.fd = housekeeper_fd(housekeeper), .events = POLLIN};
+
+    housekeeper_submit_slow(housekeeper, &slow.task);
+    housekeeper_submit(housekeeper, &prompt.task);
+    cr_assert(eq(int, poll(&poll_fd, 1, 30000), 1));
+    housekeeper_reap(housekeeper);
+    cr_assert(eq(int, done_count, 1));
+    cr_assert(eq(int, order[0], 2));
+    atomic_store(&gate, true);
+    housekeeper_drain(housekeeper);
+    cr_assert(eq(int, done_count, 2));
+    cr_assert(not(pthread_equal(slow.runner, prompt.runner)));
+}
