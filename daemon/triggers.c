@@ -310,6 +310,8 @@ static void final_notify(JobWaiter *waiter, JobEvent event, const Checkpoint *ch
 
 bool triggers_final(Manager *manager)
 {
+    JobOptions options;
+
     if (manager->config->at_stop == AT_STOP_NO || !triggers_changed(manager))
         return false;
     /* The next process finds the arenas where the descriptor store keeps them, and all of it in the
@@ -317,6 +319,10 @@ bool triggers_final(Manager *manager)
     if (manager->config->at_stop == AT_STOP_AUTO && descriptor_store_in_use(manager->descriptors) &&
         journal_state(manager->journal) == JOURNAL_OK)
         return false;
+    /* The next process reads it at once, and no client waits meanwhile. */
+    options = reload_job_options(manager->config);
+    options.cached = true;
+    job_set_options(manager->job, &options);
     manager->stuck_usec = UINT64_MAX;
     manager->final_waiter.notify = final_notify;
     return job_request(manager->job, NULL, 0, "", &manager->final_waiter) == 0;

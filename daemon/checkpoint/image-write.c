@@ -5,6 +5,11 @@
  * the fork would be copied on its first write. From then on there is no malloc, no stdio and no
  * lock: pwrite, mremap, madvise and arithmetic. The index grows by mremap.
  *
+ * Blocks of whole pages, which is nearly all of an image that is not compressed, go past the page
+ * cache (O_DIRECT): that takes a third of the processor's time, the kernel has nothing to write back
+ * while clients wait for a processor, and what other programs have in the cache stays there. Where
+ * the file system refuses, everything goes through the cache.
+ *
  * What can go wrong is the disk: the errno of the call that failed is handed up at once, the writer
  * is good for nothing after that, and the file, which nobody has renamed yet, is the caller's to
  * remove. */
@@ -56,6 +61,8 @@ struct ImageWriter {
     Column blocks;
     Column runs;
     uint64_t pages;
+    bool may_bypass; /* the page cache */
+    bool bypassing;
     uint64_t offset;  /* where the file ends so far */
     uint64_t flushed; /* up to here write-back was begun */
     uint64_t waited;  /* write-back is complete up to here */
@@ -242,6 +249,7 @@ int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, si
     if (writer == NULL)
         return -errno;
     writer->fd = fd;
+    writer->may_bypass = !spec->zstd && !spec->cached;
     r = map_buffers(writer, spec->zstd);
     if (r >= 0)
         r = map_saved(writer, arenas, count);
@@ -314,14 +322,44 @@ static int begin_write_back(ImageWriter *writer)
     return r;
 }
 
+static bool is_aligned(uint64_t value)
+{
+    return value % HOLDFAST_PAGE_BYTES == 0;
+}
+
+/* True: what is written now bypasses the page cache. */
+static bool bypass(ImageWriter *writer, bool wanted)
+{
+    int flags;
+
+    wanted = wanted && writer->may_bypass;
+    if (wanted == writer->bypassing)
+        return wanted;
+    flags = fcntl(writer->fd, F_GETFL);
+    if (flags < 0 ||
+        fcntl(writer->fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
+        writer->may_bypass = false; /* from here on as it was */
+    else
+        writer->bypassing = wanted;
+    return writer->bypassing;
+}
+
 static int append(ImageWriter *writer, const void *data, size_t bytes)
 {
+    bool aligned = is_aligned(writer->offset) && is_aligned(bytes) && is_aligned((uintptr_t)data);
+    bool bypassed = bypass(writer, aligned && bytes > 0);
     int r = file_write_at(writer->fd, data, bytes, writer->offset);
 
+    if (r == -EINVAL && bypassed) {
+        /* This file system wants another alignment, or wrote a part that has none. */
+        bypassed = bypass(writer, false);
+        writer->may_bypass = false;
+        r = file_write_at(writer->fd, data, bytes, writer->offset);
+    }
     if (r < 0)
         return r;
     writer->offset += bytes;
-    return begin_write_back(writer);
+    return bypassed ? 0 : begin_write_back(writer);
 }
 
 /* Brings the file's end to the next multiple, with zeros. */

@@ -31,6 +31,7 @@ typedef struct ImageSpec {
     uint64_t revision;                  /* of the cut */
     uint64_t started_usec;              /* realtime */
     bool zstd;
+    bool cached; /* it will be read soon: what is written stays in the page cache */
 } ImageSpec;
 
 /* What is known only at the end; kept in the image so that a listing after a restart can tell it.

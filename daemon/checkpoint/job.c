@@ -100,6 +100,7 @@ static void job_describe(Job *job, JobPlan *plan)
     spec->revision = job->host.revision(job->host.context);
     spec->started_usec = clock_realtime();
     spec->zstd = job->options.zstd;
+    spec->cached = job->options.cached;
     catalog_make_id(job->catalog, spec->revision, spec->started_usec, spec->id);
     checkpoint->arenas = TAKE_PTR(plan->arenas);
     checkpoint->arena_count = plan->count;
