@@ -16,10 +16,10 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/schedule.h"
 #include "checkpoint/verify.h"
 
 #define PROGRESS_USEC (100 * USEC_PER_MSEC)
-#define VERIFY_NICE 5
 
 typedef struct VerifyReport {
     int32_t result; /* 1: progress; 0: good; negative errno */
@@ -94,7 +94,7 @@ static _Noreturn void child_run(int image_fd, int pipe_fd, pid_t parent)
     /* Connections of the parent must not stay open in here. */
     file_close_all_but(STDERR_FILENO + 1, keep, ARRAY_SIZE(keep));
     (void)prctl(PR_SET_NAME, "holdfast-verify");
-    (void)nice(VERIFY_NICE);
+    schedule_behind();
     child_check(&child, image_fd, &report);
     _exit(write(pipe_fd, &report, sizeof(report)) == sizeof(report) ? EXIT_SUCCESS : EXIT_FAILURE);
 }

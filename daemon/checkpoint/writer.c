@@ -20,10 +20,10 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/schedule.h"
 #include "checkpoint/sweep.h"
 
 #define CHILD_NAME "holdfast-image"
-#define CHILD_NICE 5
 #define CHILD_IO_PRIORITY 7
 #define CHILD_OOM_SCORE 500
 #define OOM_SCORE_MAX 1000
@@ -113,7 +113,7 @@ static void child_set_up(const Writer *writer)
     (void)prctl(PR_SET_NAME, CHILD_NAME);
     child_reset_signals();
     file_close_all_but(0, writer->keep, writer->keep_count);
-    (void)!nice(CHILD_NICE);
+    schedule_behind();
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
                   IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, CHILD_IO_PRIORITY));
     child_raise_oom_score();

@@ -139,6 +139,12 @@ def _():
     daemon.stop()
 
 
+def bytes_used(path):
+    """Of a segment, without the zeros behind."""
+    with open(path, "rb") as file:
+        return len(file.read().rstrip(b"\0"))
+
+
 @test("damage before the durable mark stops the start with file, offset and the two choices; --recover=cut goes on")
 def _():
     daemon = Daemon(options=QUIET)
@@ -146,8 +152,8 @@ def _():
         some_updates(client, 2000)
         revision = daemon.status()["revision"]
     daemon.kill()
-    last = max(segments(daemon), key=lambda path: open(path, "rb").read().rstrip(b"\0") != b"" and os.path.getsize(path))
-    flip(last, 200 * 1024)
+    last = max(segments(daemon), key=bytes_used)
+    flip(last, bytes_used(last) // 2)
     said = refused(daemon)
     for word in (os.path.basename(last), "offset", "last good revision", "--recover=cut"):
         if word not in said:

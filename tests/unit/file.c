@@ -1,11 +1,13 @@
-/* Unit tests of base/file and the other small parts of base: checksums, clocks. */
+/* Unit tests of base/file and the other small parts of base: checksums, clocks, schedule. */
 #include "base/file.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -13,6 +15,7 @@
 
 #include "base/checksum.h"
 #include "base/clock.h"
+#include "base/schedule.h"
 #include "lib/temporary.h"
 
 Test(file, memfd_is_ours_alone_and_sealable)
@@ -291,4 +294,20 @@ Test(file, an_unlinked_file_gives_its_room_back_unless_somebody_has_it)
     cr_assert(le(u64, size_of(reader), 32 * MIB));
     close(reader);
     temporary_free(directory);
+}
+
+Test(schedule, a_child_steps_behind_and_the_loop_stays_what_it_was)
+{
+    cr_assert(eq(int, setpriority(PRIO_PROCESS, 0, 3), 0));
+    schedule_promptly();
+    cr_assert(eq(int, sched_getscheduler(0), SCHED_OTHER));
+    cr_assert(eq(int, getpriority(PRIO_PROCESS, 0), 3));
+    schedule_behind();
+    cr_assert(eq(int, sched_getscheduler(0), SCHED_BATCH));
+    cr_assert(eq(int, getpriority(PRIO_PROCESS, 0), 8));
+    /* A policy that somebody chose stays. */
+    schedule_promptly();
+    cr_assert(eq(int, sched_getscheduler(0), SCHED_BATCH));
+    schedule_behind();
+    cr_assert(eq(int, getpriority(PRIO_PROCESS, 0), 13));
 }
