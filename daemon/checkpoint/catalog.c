@@ -5,8 +5,8 @@
  * only by a restore or a verification. An image that fails a check is set aside as *.damaged, so
  * that it neither comes back nor is lost to an inspection. One that cannot be read now (I/O,
  * memory), that another version wrote, or whose name is not its id is left as it is, logged, and
- * not listed; the newest of another version is remembered, since what it holds must not be passed
- * over. The directory belongs to this process; changes of names go through catalog-files. */
+ * not listed; the newest of these is remembered, since it may hold what nothing else does. The
+ * directory belongs to this process; changes of names go through catalog-files. */
 #include "checkpoint/catalog.h"
 
 #include <dirent.h>
@@ -31,10 +31,7 @@ struct Catalog {
     Checkpoint **checkpoints; /* in the order of their keys */
     size_t count;
     size_t capacity;
-    char foreign[NAME_MAX +
-                 1]; /* name of the newest image that another version wrote; empty: none */
-    uint32_t foreign_version;
-    uint64_t foreign_flags;
+    PassedImage passed; /* the newest that is not listed, by its name; empty: none */
 };
 
 static Checkpoint *checkpoint_free(Checkpoint *checkpoint)
@@ -221,18 +218,14 @@ Checkpoint *catalog_find(const Catalog *catalog, const char *id)
     return NULL;
 }
 
-bool catalog_foreign(const Catalog *catalog, ForeignImage *ret)
+bool catalog_passed_over(const Catalog *catalog, PassedImage *ret)
 {
     const Checkpoint *newest = catalog_newest(catalog);
 
-    if (catalog->foreign[0] == '\0' ||
-        (newest != NULL && strcmp(catalog->foreign, newest->spec.id) < 0))
+    if (catalog->passed.name[0] == '\0' ||
+        (newest != NULL && strcmp(catalog->passed.name, newest->spec.id) < 0))
         return false;
-    *ret = (ForeignImage){
-        .name = catalog->foreign,
-        .version = catalog->foreign_version,
-        .flags = catalog->foreign_flags,
-    };
+    *ret = catalog->passed;
     return true;
 }
 
@@ -375,24 +368,35 @@ static int checkpoint_from_image(const ImageReader *reader, Checkpoint **ret)
     return 0;
 }
 
-/* Logs it, and remembers the newest, by its name. -EPROTONOSUPPORT, or why it cannot be read. */
-static int note_foreign(Catalog *catalog, int fd, const char *name)
+static void pass_over(Catalog *catalog, const PassedImage *image)
 {
-    uint32_t version;
-    uint64_t flags;
-    int r = image_read_version(fd, &version, &flags);
+    if (catalog_names_cut(image->name) && strcmp(image->name, catalog->passed.name) > 0)
+        catalog->passed = *image;
+}
+
+/* -EPROTONOSUPPORT, or why not even that can be read. */
+static int pass_foreign(Catalog *catalog, int fd, const char *name)
+{
+    PassedImage image = {.error = -EPROTONOSUPPORT};
+    int r = image_read_version(fd, &image.version, &image.flags);
 
     if (r < 0)
         return r;
     log_warning("image %s: it is of version %u (flags %#llx), this program reads version %u; it is "
                 "left alone",
-                name, version, (unsigned long long)flags, HOLDFAST_IMAGE_VERSION);
-    if (!catalog_names_cut(name) || strcmp(name, catalog->foreign) < 0)
-        return -EPROTONOSUPPORT;
-    (void)snprintf(catalog->foreign, sizeof(catalog->foreign), "%s", name);
-    catalog->foreign_version = version;
-    catalog->foreign_flags = flags;
+                name, image.version, (unsigned long long)image.flags, HOLDFAST_IMAGE_VERSION);
+    (void)snprintf(image.name, sizeof(image.name), "%s", name);
+    pass_over(catalog, &image);
     return -EPROTONOSUPPORT;
+}
+
+static void pass_unreadable(Catalog *catalog, const char *name, int error)
+{
+    PassedImage image = {.error = error};
+
+    log_warning("image %s: cannot be read: %s; it is left alone", name, log_errno(error));
+    (void)snprintf(image.name, sizeof(image.name), "%s", name);
+    pass_over(catalog, &image);
 }
 
 /* Opens the image; where a check failed, *ret_where and *ret_why tell. -EPROTONOSUPPORT was logged.
@@ -415,7 +419,7 @@ static int read_image(Catalog *catalog, const char *name, Checkpoint **ret, cons
         return -EINVAL;
     r = image_open(fd, &reader, ret_where, ret_why);
     if (r == -EPROTONOSUPPORT)
-        return note_foreign(catalog, fd, name);
+        return pass_foreign(catalog, fd, name);
     if (r < 0)
         return r;
     r = checkpoint_from_image(reader, ret);
@@ -452,7 +456,7 @@ static void load_image(Catalog *catalog, const char *name)
     if (r >= 0)
         r = insert(catalog, checkpoint);
     if (r < 0) {
-        log_warning("image %s: cannot be read: %s; it is left alone", name, log_errno(r));
+        pass_unreadable(catalog, name, r);
         return;
     }
     TAKE_PTR(checkpoint);

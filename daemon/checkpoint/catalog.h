@@ -2,6 +2,8 @@
  * Decides which images may go. Knows names and tables, never touches an image's blocks. */
 #pragma once
 
+#include <limits.h>
+
 #include "checkpoint/image-read.h"
 
 typedef enum CheckpointState {
@@ -48,16 +50,18 @@ Checkpoint *catalog_at(const Catalog *catalog, size_t index);
 Checkpoint *catalog_find(const Catalog *catalog, const char *id);
 /* The newest complete one; NULL: none. */
 Checkpoint *catalog_newest(const Catalog *catalog);
-/* An image of a version, or with an incompatible flag, that is not known here. */
-typedef struct ForeignImage {
-    const char *name; /* of the file; the catalog's */
-    uint32_t version;
+/* An image that is there and not listed. */
+typedef struct PassedImage {
+    char name[NAME_MAX + 1]; /* of the file */
+    int error; /* -EPROTONOSUPPORT: of a version, or with a flag, that is not known here; else why
+                  it could not be read at the start */
+    uint32_t version; /* these two: -EPROTONOSUPPORT */
     uint64_t flags;
-} ForeignImage;
+} PassedImage;
 
-/* True where such an image was found at the start and none that can be read was cut after it: the
- * state that it holds is newer than what all others hold. */
-bool catalog_foreign(const Catalog *catalog, ForeignImage *ret);
+/* True where there was one at the start, and none that is listed was cut after it: it may hold what
+ * nothing else does. */
+bool catalog_passed_over(const Catalog *catalog, PassedImage *ret);
 /* The newest complete one that holds the arena and whose index, in *ret_index, is below before
  * (catalog_count at first, then the index found: the one before it); NULL: none. */
 Checkpoint *catalog_newest_of(const Catalog *catalog, const Identity *identity, size_t before,

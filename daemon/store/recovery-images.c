@@ -163,27 +163,47 @@ static int restore_table(Run *run, const Checkpoint *table)
     return r;
 }
 
-/* An image of another version that is newer than all that can be read: what it holds is not to be
- * passed over, and nothing here is damaged. */
-static int check_foreign(Run *run)
+/* An image that is newer than all that are listed may hold what nothing else does. One of another
+ * version is not to be passed over; one that cannot be read now may be, where the rest suffices and
+ * nothing is given up. */
+static int check_passed_over(Run *run)
 {
-    ForeignImage image;
+    Recovery *recovery = run->recovery;
+    PassedImage image;
 
-    if (!catalog_foreign(run->options->catalog, &image))
+    if (!catalog_passed_over(run->options->catalog, &image))
         return 0;
+    if (image.error == -EPROTONOSUPPORT) {
+        snprintf(recovery->message, sizeof(recovery->message),
+                 "another version wrote the newest image: images/%s is of image version %u (flags "
+                 "%#llx), this program reads version %u. Start the version that wrote it; or move "
+                 "the image away, to go on from older images and the journal where these suffice",
+                 image.name, image.version, (unsigned long long)image.flags,
+                 HOLDFAST_IMAGE_VERSION);
+        return image.error;
+    }
+    return run->cut ? recovery_blame_unreadable(run, 0) : 0;
+}
+
+int recovery_blame_unreadable(Run *run, int error)
+{
+    PassedImage image;
+
+    if (!catalog_passed_over(run->options->catalog, &image))
+        return error;
     snprintf(run->recovery->message, sizeof(run->recovery->message),
-             "another version wrote the newest image: images/%s is of image version %u (flags "
-             "%#llx), this program reads version %u. Start the version that wrote it; or move the "
-             "image away, to go on from older images and the journal where these suffice",
-             image.name, image.version, (unsigned long long)image.flags, HOLDFAST_IMAGE_VERSION);
-    return -EPROTONOSUPPORT;
+             "the newest image, images/%s, cannot be read: %s. That is no damage, and without it "
+             "the state is not whole: start again when it can be read, or move it away to do "
+             "without it",
+             image.name, log_errno(image.error));
+    return image.error;
 }
 
 int recovery_restore_images(Run *run)
 {
     for (;;) {
         const Checkpoint *newest = catalog_newest(run->options->catalog);
-        int r = check_foreign(run);
+        int r = check_passed_over(run);
 
         if (r < 0 || !newest)
             return r;

@@ -43,6 +43,9 @@ void recovery_forget(Run *run);
 
 /* Arenas out of images, but for those that have an origin already. */
 int recovery_restore_images(Run *run);
+/* Where what is left is not whole (error) and the newest image could not be read: that is why.
+ * Returns the image's error, and tells of it; else error. */
+int recovery_blame_unreadable(Run *run, int error);
 /* The highest revision that an image's name proves, damaged ones included. 0 or a negative errno: a
  * directory that cannot be read proves nothing, and nothing may be made of that. */
 int recovery_proven_revision(int images_directory_fd, uint64_t *ret);

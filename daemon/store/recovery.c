@@ -390,6 +390,8 @@ static int run_plain(Run *run)
 {
     int r = read_all(run);
 
+    if (r == -EBADMSG)
+        return recovery_blame_unreadable(run, r);
     if (r < 0)
         return r;
     run->recovery->base_revision = base_revision(run, false);

@@ -221,6 +221,42 @@ def _():
     equal(number > 2, True, "there are directories to open")
 
 
+@test("an image that cannot be read at the start is no damage: what needs it is refused for that, and nothing is given up")
+def _():
+    daemon = Daemon(options=QUIET)
+    with daemon.client() as client:
+        some_updates(client)
+        client.call("TakeCheckpoint")
+        client.call("Put", arena="a", key="k1", value="second")
+        newest = os.path.basename(client.call("TakeCheckpoint")["checkpoint"]["path"])
+        before = entries(client)
+    daemon.stop()
+
+    def with_unreadable_image(status):
+        with Fault("open:1:EIO:forever", file=newest) as fault:
+            daemon.environment = fault.environment
+            fault.arm()
+            if status == 0:
+                daemon.start()
+                equal(entries(daemon.client()), before, "from the older image and the journal")
+                daemon.stop()
+            else:
+                said = refused(daemon, status)
+                equal((newest in said, "Input/output error" in said, "--recover=cut" in said), (True, True, False), said)
+            daemon.environment = {}
+
+    with_unreadable_image(0)
+    for path in segments(daemon):
+        os.unlink(path)
+    with_unreadable_image(74)
+    daemon.arguments = ["--recover=cut"]
+    with_unreadable_image(74)
+    daemon.arguments = []
+    daemon.start()
+    equal(entries(daemon.client()), before)
+    daemon.stop()
+
+
 @test("an end that is not complete, behind the durable mark, is cut off with one notice")
 def _():
     daemon = Daemon(options=QUIET + ["Journal.Sync=never"])

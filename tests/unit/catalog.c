@@ -280,7 +280,7 @@ static void shelf_make_foreign(Shelf *shelf, uint64_t revision, uint32_t version
 Test(catalog, other_versions_are_left_alone_and_the_newest_is_named)
 {
     Shelf shelf = shelf_new();
-    ForeignImage foreign;
+    PassedImage passed;
     char name[80];
 
     shelf_put(&shelf, 10, "a");
@@ -292,22 +292,23 @@ Test(catalog, other_versions_are_left_alone_and_the_newest_is_named)
     shelf_open(&shelf, NULL);
     cr_assert(eq(str, (char *)shelf_cuts(&shelf), "10"));
     cr_assert(eq(int, shelf_has(&shelf, name), true));
-    cr_assert(eq(int, catalog_foreign(shelf.catalog, &foreign), true));
-    cr_assert(eq(str, (char *)foreign.name, name));
-    cr_assert(eq(u32, foreign.version, 2));
+    cr_assert(eq(int, catalog_passed_over(shelf.catalog, &passed), true));
+    cr_assert(eq(str, passed.name, name));
+    cr_assert(eq(int, passed.error, -EPROTONOSUPPORT));
+    cr_assert(eq(u32, passed.version, 2));
     shelf_clear(&shelf);
 }
 
 Test(catalog, another_version_that_is_older_than_what_can_be_read_is_no_obstacle)
 {
     Shelf shelf = shelf_new();
-    ForeignImage foreign;
+    PassedImage passed;
 
     shelf_put(&shelf, 10, "a");
     shelf_put(&shelf, 20, "a");
     shelf_make_foreign(&shelf, 10, 2);
     shelf_open(&shelf, NULL);
-    cr_assert(eq(int, catalog_foreign(shelf.catalog, &foreign), false));
+    cr_assert(eq(int, catalog_passed_over(shelf.catalog, &passed), false));
     shelf_clear(&shelf);
 }
 
