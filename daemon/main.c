@@ -6,7 +6,6 @@
 #include <sysexits.h>
 
 #include "base/log.h"
-#include "base/schedule.h"
 #include "config.h"
 #include "manager.h"
 #include "options.h"
@@ -68,7 +67,6 @@ int main(int argc, char **argv)
     log_setup(LOG_INFO);
     /* What is created is ours alone; the socket gets its mode by itself. */
     umask(0077);
-    schedule_promptly();
     r = options_parse(&options, argc, argv);
     if (r == OPTIONS_RUN) {
         config_init(&config);

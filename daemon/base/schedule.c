@@ -6,7 +6,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SLICE_NSEC 100000 /* the least that the kernel grants */
 #define NICER 5
 #define NICE_MAX 19
 
@@ -33,23 +32,12 @@ static int set_attributes(Attributes *attributes)
     return (int)syscall(SYS_sched_setattr, 0, attributes, 0);
 }
 
-void schedule_promptly(void)
-{
-    Attributes attributes = {};
-
-    if (get_attributes(&attributes) < 0 || attributes.policy != SCHED_OTHER)
-        return;
-    attributes.runtime = SLICE_NSEC;
-    (void)set_attributes(&attributes);
-}
-
 void schedule_behind(void)
 {
     Attributes attributes = {};
 
     if (get_attributes(&attributes) == 0 && attributes.policy == SCHED_OTHER) {
         attributes.policy = SCHED_BATCH;
-        attributes.runtime = 0;
         attributes.nice = MIN(attributes.nice + NICER, NICE_MAX);
         if (set_attributes(&attributes) == 0)
             return;

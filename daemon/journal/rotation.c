@@ -137,12 +137,13 @@ void rotation_deinit(Rotation *rotation)
     free(rotation->left);
 }
 
-/* How long the ready segment shall be by now. */
+/* How long the ready segment shall be by now: in whole steps, since each costs a sync. */
 static uint64_t rotation_wanted(const Rotation *rotation)
 {
     uint64_t most = ALIGN_UP(rotation->segment_bytes_max, 4 * KIB);
+    uint64_t wanted = ALIGN_UP(2 * rotation->current.offset, SEGMENT_FILL_STEP);
 
-    return MIN(MAX(SEGMENT_FILL_STEP, 2 * rotation->current.offset), most);
+    return MIN(MAX(SEGMENT_FILL_STEP, wanted), most);
 }
 
 /* How far a segment is filled when it is made. */

@@ -18,6 +18,7 @@ from varlink import Client  # noqa: E402
 
 # In Debian's redis-tools the server's program lies under another name; it looks at the name it is called by.
 REDIS = shutil.which("redis-server") or shutil.which("redis-check-rdb") or "redis-server"
+MIB = 1 << 20
 SECONDS_MAX = 900  # a single step that takes longer has failed
 
 
@@ -184,8 +185,7 @@ class Holdfast:
         await_condition(lambda: len(os.listdir(images)) == 1, "the image before it is gone", interval=0.02)
         self.client.close()
         self.daemon.kill()
-        if cold:
-            drop_caches(self.directory)
+        prepare_caches(self.directory, cold)
         began = time.monotonic()
         self.daemon.launch()
         await_condition(self._answers, "holdfastd answers", interval=0.0005)
@@ -296,8 +296,7 @@ class Redis:
         self.stream.close()
         self.process.kill()
         self.process.wait()
-        if cold:
-            drop_caches(self.directory)
+        prepare_caches(self.directory, cold)
         began = time.monotonic()
         self.launch()
         await_condition(self._answers, "redis-server answers", interval=0.0005)
@@ -340,16 +339,29 @@ def call_redis(stream, *words):
     return int(rest) if kind == ":" else rest
 
 
-def drop_caches(directory):
-    """Everything in it is synced and leaves the page cache; all caches do, where we are root."""
-    os.sync()
+def files_below(directory):
     for folder, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                descriptor = os.open(path, os.O_RDONLY)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.close(descriptor)
+        yield from (path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path))
+
+
+def prepare_caches(directory, cold):
+    """What a start will read is in the page cache, or is not."""
+    os.sync()
+    if cold:
+        drop_caches(directory)
+        return
+    for path in files_below(directory):
+        with open(path, "rb", buffering=0) as file:
+            while file.read(MIB):
+                pass
+
+
+def drop_caches(directory):
+    """Everything in it leaves the page cache; all caches do, where we are root."""
+    for path in files_below(directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
             file.write("1")

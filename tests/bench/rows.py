@@ -364,8 +364,6 @@ def restart(bench):
     for value_bytes, caches in ((VALUE_BYTES, ("warm", "cold")), (100, ("warm",))):
         ours, theirs = bench.filled(bench.plan.size, value_bytes=value_bytes)
         theirs.checkpoint()
-        ours.start_again(False)  # what is read now is cached from now on
-        theirs.start_again(False)
         for cache in caches:
             mine, other = alternate(bench, *[lambda side=side, cold=cache == "cold": side.start_again(cold)
                                                          for side in (ours, theirs)])
