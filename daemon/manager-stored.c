@@ -151,7 +151,8 @@ void stored_settle(Manager *manager)
     ArenaContext context = {.pool = manager->pool, .housekeeper = manager->housekeeper};
 
     /* First what is not used is made unusable: a control memfd that a later process gets together
-     * with it knows arenas of the same identities. */
+     * with it knows arenas of the same identities. (TO_DISCARD in
+     * tests/crash/models/publish.pml.) */
     adoption_discard(&manager->adoption, &context);
     settle_control(manager);
     remove_unused(manager);

@@ -320,7 +320,7 @@ static int control_write_sealed(Control *control, unsigned index, int directory_
 }
 
 /* The last batch that counts is this half, sealed: whoever wrote it out was stopped before it could
- * say that the half is empty. */
+ * say that the half is empty. (COUNTED in tests/crash/models/publish.pml.) */
 static bool control_counted(Control *control, unsigned index)
 {
     const ControlPosition *position = control_position(control);

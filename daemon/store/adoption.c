@@ -211,7 +211,7 @@ int adoption_take(Adoption *adoption, Run *run)
 
 /* A row whose memory says dropped is no proof that the arena is: a start that made it anew gives up
  * its old memory so, too, and may have ended before the new one was in the store. The journal
- * knows. */
+ * knows. (ADOPT_GIVEN_UP in tests/crash/models/publish.pml.) */
 bool adoption_complete(const Adoption *adoption)
 {
     const Control *control = adoption->control;

@@ -1,9 +1,12 @@
 /* The order in which journal, image and names reach the disk, and what a start finds there. Claim: whenever the
  * power fails or the daemon is killed, also during a start, the newest image that checks out and the journal
  * behind it reach every update that was answered, and every revision that an image proves (else the start is
- * refused as damaged). With KEEP of 2 the newest image may be damaged. Arenas and control memfd that a service
+ * refused as damaged). With KEEP of 2 the newest image may be damaged. The arena and control memfd that a service
  * manager kept over a kill are adopted only where the journal is where they left it, and has all that they have; the
- * next process may also be one that is handed nothing, and the store may come back later.
+ * next process may also be one that is handed nothing, and the store may come back later. A start that adopts may be
+ * killed between any two of its steps: while it writes out what the control memfd holds, and after it gave up
+ * memory that it does not use and before the store has what replaces it. What the service manager was told of it
+ * may have been done or not.
  *
  * A record is a revision; it lies in the page cache of its segment and may lie on the disk, and what is not
  * synced survives a power cut or not, each record and each change of a name for itself. Everything that a
@@ -12,7 +15,8 @@
  *
  * Broken on purpose, each must be refuted: RETIRE_BEFORE_DIRECTORY_SYNC, SYNC_OUT_OF_ORDER,
  * PUBLISH_BEFORE_IMAGE_SYNC, PUBLISH_BEFORE_JOURNAL, NO_SYNC_AT_START, RETIRE_TO_NEWEST,
- * RETIRE_SEGMENT_OF_MARK, ADOPT_ANY, ADOPT_WITHOUT_SALT, ADOPT_BEFORE_WRITE_OUT.
+ * RETIRE_SEGMENT_OF_MARK, ADOPT_ANY, ADOPT_WITHOUT_SALT, ADOPT_BEFORE_WRITE_OUT, WRITE_OUT_COUNTED,
+ * ADOPT_GIVEN_UP, SERVE_BEFORE_DISCARD.
  * WITNESS claims that a start never needed both an image and a journal of two segments. */
 
 #ifndef KEEP
@@ -27,7 +31,7 @@
 #define SEGMENTS 6 /* numbers 1 to 5: one a start, one a cut */
 #define IMAGES 4   /* numbers 1 to KEEP + 1 */
 
-mtype = { STOPPED, READ, SERVING };
+mtype = { STOPPED, TAKEN, WRITTEN, ADVANCED, READ, OPEN, SERVING };
 
 /* --- the disk. cached: as processes see it; disk: what is certain to be there after a power cut */
 typedef Segment {
@@ -55,11 +59,15 @@ byte queue_segment[2], queue_revision[2], queued;
 byte images, child, done, renamed; /* numbers of images: cut last, being written, to be published, to be synced */
 bool retiring, images_unsynced, segments_unsynced;
 
-/* --- what a service manager holds: the control memfd of a process that was killed, and its arenas at rest, which
- * have every record up to the one in the batch */
-bool storing; /* the process that runs has put its own there */
+/* --- what a service manager holds: a control memfd, and the memory of the arena, at rest, with every record up to this
+ * one. What it holds of a process that serves, and was handed what was there, is told when that one is killed. */
+#define GIVEN_UP (REVISIONS + 1) /* its header says dropped */
+#define NO_MEMORY (REVISIONS + 2)
 bool stored;
 byte stored_written, stored_batch, stored_segment, stored_salt;
+byte memory = NO_MEMORY;
+bool handed;            /* the process that runs was handed what is there, and puts its own there */
+bool adopted, in_place; /* it goes on with that control memfd, with that memory */
 
 /* --- the world */
 byte acknowledged, deaths;
@@ -80,7 +88,8 @@ inline submit(revision)
 #else
 #define COVERED (durable >= image[done].revision)
 #endif
-#define UP (state == SERVING)
+/* What the last process does no start looks at. */
+#define UP (state == SERVING && deaths < DEATHS)
 
 /* --- the loop's thread */
 active proctype Loop()
@@ -264,6 +273,12 @@ end:
 
 /* --- a start */
 
+inline lose_stored()
+{
+    stored = false; stored_written = 0; stored_batch = 0; stored_segment = 0; stored_salt = 0;
+    memory = NO_MEMORY
+}
+
 /* recovery: the newest image that checks out. With KEEP of 2 it may be damaged, where there is another. */
 inline choose_image()
 {
@@ -345,20 +360,25 @@ inline judge()
 #define FITS (SAME_SEGMENT && !BEGUN(2) && !BEGUN(3) && !BEGUN(4) && !BEGUN(5))
 #endif
 
-/* adoption_begin: control_write_out; then the arenas are taken as they are. */
-inline adopt()
-{
-    arena = (stored_batch != 0 -> stored_batch : stored_written);
-#ifndef ADOPT_BEFORE_WRITE_OUT
-    if
-    :: stored_batch != 0 ->
-        segment_of[stored_batch] = stored_segment; cached[stored_batch] = true;
-        segment[stored_segment].first_cached = true;
-        stored_written = stored_batch; stored_batch = 0
-    :: else
-    fi
+/* control_counted; the place, where the half was sealed */
+#ifdef WRITE_OUT_COUNTED
+#define COUNTED false
+#else
+#define COUNTED (stored_batch == stored_written)
 #endif
-}
+#ifdef ADOPT_BEFORE_WRITE_OUT
+#define WRITTEN_OUT true
+#else
+#define WRITTEN_OUT (stored_batch == 0)
+#endif
+
+/* open_control: of a control memfd that was adopted */
+#define OPENED (state == OPEN && (!adopted || stored_segment == current))
+#ifdef SERVE_BEFORE_DISCARD
+#define TO_DISCARD false
+#else
+#define TO_DISCARD (handed && !in_place && memory < GIVEN_UP)
+#endif
 
 active proctype Start()
 {
@@ -367,18 +387,34 @@ end:
     do
     :: atomic { state == STOPPED -> choose_image(); choose_segment(); replay(); judge(); from = 0;
         if
-        :: storing = true  /* nothing fits, or nothing was kept: its own goes there when it serves */
-        :: storing = false /* started by hand: what is kept stays there */
+        :: handed = true /* nothing fits, or nothing was kept: its own goes there when it serves */
+        :: true          /* started by hand: what is kept stays there */
         fi;
         state = READ }
-    :: atomic { state == STOPPED && stored && FITS ->
-        adopt();
+    /* adoption_begin, then control_write_out: into its place, the position moves on, the half is empty */
+    :: atomic { state == STOPPED && stored && FITS -> handed = true; adopted = true; state = TAKEN }
+    :: atomic { state == TAKEN && stored_batch != 0 && !COUNTED ->
+        assert(stored_batch > stored_written); /* batch_seal: records that rise */
+        segment_of[stored_batch] = stored_segment; cached[stored_batch] = true;
+        segment[stored_segment].first_cached = true;
+        state = WRITTEN }
+    :: atomic { state == WRITTEN -> stored_written = stored_batch; state = ADVANCED }
+    :: atomic { state == ADVANCED || (state == TAKEN && stored_batch != 0 && COUNTED) ->
+        stored_batch = 0; state = TAKEN }
+    /* adoption_take; where that is not all (adoption_complete), read_rest, journal_adopt_agrees */
+    :: atomic { state == TAKEN && WRITTEN_OUT ->
         choose_image(); choose_segment(); replay(); judge(); from = 0;
-        /* journal_adopt_agrees, and nothing that is in an arena may be missing */
-        assert(reached == arena);
-        arena = 0; storing = true; state = READ }
-    /* open_remove_rest (newest first, each durable: one step here), open_sync_replayed, open_begin; what was not
-     * adopted is discarded. */
+        assert(reached == stored_written);
+        if
+        :: memory < GIVEN_UP -> in_place = true; arena = memory
+        :: arena = reached /* made anew: caught in an update, of another layout, given up, not there */
+#ifdef ADOPT_GIVEN_UP
+        :: memory == GIVEN_UP -> arena = 0 /* nothing serves for it */
+#endif
+        fi;
+        assert(arena == reached);
+        arena = 0; state = READ }
+    /* open_remove_rest (newest first, each durable: one step here), open_sync_replayed, open_begin */
     :: atomic { state == READ && at + 1 < SEGMENTS ->
         i = 1;
         do
@@ -415,6 +451,18 @@ end:
         written = reached; durable = reached; durable_segment = current;
         batch = 0;
         at = 0; reached = 0; i = 0;
+        state = OPEN }
+    :: atomic { state == OPEN && !OPENED ->
+        stored_written = written; stored_segment = current; stored_salt = segment[current].salt }
+    /* stored_settle: adoption_discard, before anything that replaces it can be in the store */
+    :: atomic { OPENED && TO_DISCARD -> memory = GIVEN_UP }
+    :: atomic { OPENED && !TO_DISCARD ->
+        if
+        :: handed ->
+            i = (!in_place && memory < GIVEN_UP -> memory : NO_MEMORY);
+            lose_stored(); memory = i; i = 0; adopted = false; in_place = false
+        :: else
+        fi;
         state = SERVING }
     od
 }
@@ -426,13 +474,24 @@ inline forget()
     deaths++; state = STOPPED;
     written = 0; current = 0; durable = 0; durable_segment = 0; queued = 0;
     queue_segment[0] = 0; queue_segment[1] = 0; queue_revision[0] = 0; queue_revision[1] = 0;
-    child = 0; done = 0; renamed = 0; retiring = false;
-    at = 0; reached = 0; storing = false
+    child = 0; done = 0; renamed = 0; retiring = false; batch = 0;
+    at = 0; reached = 0; handed = false; adopted = false; in_place = false
 }
 
-inline lose_stored()
+/* journal_write_gathered may have been under way: in its place, and the position moved on, but the half not empty. */
+inline keep_control()
 {
-    stored = false; stored_written = 0; stored_batch = 0; stored_segment = 0; stored_salt = 0
+    stored = true; stored_written = written; stored_batch = batch; stored_segment = current;
+    stored_salt = segment[current].salt;
+    if
+    :: batch != 0 ->
+        segment_of[batch] = current; cached[batch] = true; segment[current].first_cached = true;
+        if
+        :: stored_written = batch
+        :: true
+        fi
+    :: true
+    fi
 }
 
 active proctype Fate()
@@ -442,16 +501,21 @@ end:
     /* SIGKILL: the page cache stays, and what the service manager holds, unless it lets go of it */
     :: atomic { deaths < DEATHS && state != STOPPED ->
         if
-        :: storing && UP ->
-            stored = true; stored_written = written; stored_batch = batch; stored_segment = current;
-            stored_salt = segment[current].salt
+        :: UP && handed ->
+            /* remove_unused and put_missing may have been done or not: what was given up may be there still. */
+            if
+            :: memory = (batch != 0 -> batch : written)
+            :: memory = GIVEN_UP
+            :: true
+            fi;
+            keep_control()
         :: lose_stored()
-        :: !(storing && UP) /* what it found is still there */
+        :: !(UP && handed) /* what it found is still there */
         fi;
-        forget(); batch = 0 }
+        forget() }
     /* power cut: of what was not synced, anything may be there */
     :: atomic { deaths < DEATHS && state != STOPPED ->
-        lose_stored(); forget(); batch = 0; images_unsynced = false; segments_unsynced = false;
+        lose_stored(); forget(); images_unsynced = false; segments_unsynced = false;
         i = 1;
         do
         :: i <= REVISIONS ->
