@@ -332,7 +332,9 @@ void rotation_retire(Rotation *rotation, uint64_t revision, uint64_t before)
     rotation->left_count -= count;
     memmove(rotation->left, rotation->left + count,
             rotation->left_count * sizeof(rotation->left[0]));
-    housekeeper_submit_slow(rotation->housekeeper, &remove->task);
+    /* In the same lane as the images' names: one that was dropped is gone from the disk before the
+     * segments that it would need. */
+    housekeeper_submit(rotation->housekeeper, &remove->task);
 }
 
 uint64_t rotation_bytes_behind(const Rotation *rotation, uint64_t revision)

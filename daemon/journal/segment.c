@@ -2,9 +2,8 @@
  *
  * A segment is made as new.segment, with all that belongs in it, synced, and renamed. One that is
  * retired may be kept as spare.segment, from which the next one is made: that saves writing every
- * byte twice. What makes, fills and removes is slow and runs in the housekeeper's lanes (or before
- * the loop): there is one making at a time, and removing only ever makes a spare.segment where there
- * is none, so the two fixed names are safe. */
+ * byte twice. What makes, fills and removes is slow and runs in the housekeeper's prompt lane (or
+ * before the loop), one after the other, so the two fixed names are safe. */
 #include "journal/segment.h"
 
 #include <dirent.h>
