@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -173,8 +174,8 @@ int file_unlink(int directory_fd, const char *name, int *ret_left)
     struct stat status;
     int r;
 
-    if (fstatat(directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        S_ISREG(status.st_mode) && status.st_size > GIVE_BACK_STEP)
+    if (fstatat(directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode) &&
+        status.st_size > GIVE_BACK_STEP)
         fd = openat(directory_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (unlinkat(directory_fd, name, 0) < 0)
         return -errno;
@@ -185,16 +186,29 @@ int file_unlink(int directory_fd, const char *name, int *ret_left)
     return 0;
 }
 
-/* Not cut off where somebody else has the file: under another name, or open (a write lease is
- * granted only where nobody does). What is left goes with the last close. */
-void file_give_back(int fd)
+/* True where nobody else has the file: under another name, or open, for then no write lease is
+ * granted. Whoever opens it later (through /proc) waits until it is closed here; the signal that
+ * tells the lease's holder of that would be SIGIO, which kills, so it is one that does nothing. */
+static bool file_is_ours_alone(int fd, off_t *ret_size)
 {
     struct stat status;
 
+    if (fstat(fd, &status) < 0 || status.st_nlink > 0 || fcntl(fd, F_SETSIG, SIGURG) < 0 ||
+        fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+        return false;
+    *ret_size = status.st_size;
+    return true;
+}
+
+/* What is left goes with the last close. */
+void file_give_back(int fd)
+{
+    off_t bytes;
+
     if (fd < 0)
         return;
-    if (fstat(fd, &status) == 0 && status.st_nlink == 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0)
-        for (off_t size = status.st_size - GIVE_BACK_STEP; size > 0; size -= GIVE_BACK_STEP)
+    if (file_is_ours_alone(fd, &bytes))
+        for (off_t size = bytes - GIVE_BACK_STEP; size > 0; size -= GIVE_BACK_STEP)
             if (ftruncate(fd, size) < 0)
                 break;
     close(fd);
