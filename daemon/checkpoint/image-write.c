@@ -6,9 +6,9 @@
  * lock: pwrite, mremap, madvise and arithmetic. The index grows by mremap.
  *
  * Blocks of whole pages, which is nearly all of an image that is not compressed, go past the page
- * cache (O_DIRECT): that takes a third of the processor's time, the kernel has nothing to write back
- * while clients wait for a processor, and what other programs have in the cache stays there. Where
- * the file system refuses, everything goes through the cache.
+ * cache (O_DIRECT): that takes a third of the processor's time, the kernel has nothing to write
+ * back while clients wait for a processor, and what other programs have in the cache stays there.
+ * Where the file system refuses, everything goes through the cache.
  *
  * What can go wrong is the disk: the errno of the call that failed is handed up at once, the writer
  * is good for nothing after that, and the file, which nobody has renamed yet, is the caller's to
@@ -336,8 +336,7 @@ static bool bypass(ImageWriter *writer, bool wanted)
     if (wanted == writer->bypassing)
         return wanted;
     flags = fcntl(writer->fd, F_GETFL);
-    if (flags < 0 ||
-        fcntl(writer->fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
+    if (flags < 0 || fcntl(writer->fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
         writer->may_bypass = false; /* from here on as it was */
     else
         writer->bypassing = wanted;

@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/file.h"
@@ -27,6 +28,64 @@ static int new_file(void)
     cr_assert(eq(int, file_memfd("image", 0, &fd), 0));
     return fd;
 }
+
+/* --- past the page cache */
+
+static unsigned direct_writes;
+static unsigned refuse_after; /* so many writes past the page cache, where it is not 0 */
+
+/* The C library's, for the writer too: counts what goes past the page cache, and refuses it as a
+ * file system does that wants another alignment. */
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    if (fcntl(fd, F_GETFL) & O_DIRECT) {
+        if (refuse_after > 0 && direct_writes >= refuse_after) {
+            errno = EINVAL;
+            return -1;
+        }
+        direct_writes++;
+    }
+    return syscall(SYS_pwrite64, fd, data, size, offset);
+}
+
+/* Writes the same image to a real file; how many writes went past the page cache. */
+static unsigned write_to_disk(bool cached, unsigned refuse)
+{
+    _cleanup_(temporary_freep) Temporary *directory = temporary_new();
+    TestArena arenas[] = {test_arena_new("first", 700, true, 1),
+                          test_arena_new("second", 257, true, 4)};
+    ImageSpec spec = test_spec(77, "20240229T235959Z", false);
+    int fd = openat(directory->fd, "image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    cr_assert(ge(int, fd, 0));
+    if (fcntl(fd, F_SETFL, O_DIRECT) < 0)
+        cr_skip_test("this file system has no way past the page cache");
+    cr_assert(eq(int, fcntl(fd, F_SETFL, 0), 0));
+    spec.cached = cached;
+    direct_writes = 0;
+    refuse_after = refuse;
+    cr_assert(eq(int, test_image_write(fd, &spec, arenas, ARRAY_SIZE(arenas), 100), 0));
+    cr_assert(eq(int, test_image_compare(fd, arenas, ARRAY_SIZE(arenas)), 0));
+    cr_assert(eq(int, fcntl(fd, F_GETFL) & O_DIRECT, 0));
+    for (size_t i = 0; i < ARRAY_SIZE(arenas); i++)
+        test_arena_clear(&arenas[i]);
+    close(fd);
+    return direct_writes;
+}
+
+Test(image, blocks_go_past_the_page_cache_unless_they_are_wanted_there)
+{
+    cr_assert(ge(uint, write_to_disk(false, 0), 10));
+    cr_assert(eq(uint, write_to_disk(true, 0), 0));
+}
+
+Test(image, a_file_system_that_refuses_direct_writes_gets_the_others)
+{
+    cr_assert(eq(uint, write_to_disk(false, 1), 1));
+    cr_assert(eq(uint, write_to_disk(false, 5), 5));
+}
+
+/* --- round trips */
 
 static void check_round_trip(bool zstd, uint32_t block_pages)
 {
