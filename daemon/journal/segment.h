@@ -7,8 +7,8 @@
  *
  * A segment is made under another name, complete with its header, and gets its own by a rename once
  * it is durable, so a header that does not check out is damage, never a torn beginning. It is
- * filled with zeros ahead of the batches (or was a segment before: then what lies there does not
- * check out under the new salt). */
+ * filled with zeros ahead (under Sync=always), grows, or was a segment before: then what lies there
+ * does not check out under the new salt. */
 #pragma once
 
 #include "base/common.h"
