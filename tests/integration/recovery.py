@@ -139,6 +139,11 @@ def _():
     daemon.stop()
 
 
+def lose_journal(daemon):
+    for path in segments(daemon):
+        os.unlink(path)
+
+
 def bytes_used(path):
     """Of a segment, without the zeros behind."""
     with open(path, "rb") as file:
@@ -180,13 +185,11 @@ def _():
         client.call("Put", arena="a", key="k1", value="second")
         second = client.call("TakeCheckpoint")["checkpoint"]
     daemon.stop()
-    for path in segments(daemon):
-        os.unlink(path)
+    lose_journal(daemon)
     daemon.start()
     equal(daemon.call("Get", arena="a", key="k1")["value"], "second", "from the image alone")
     daemon.stop()
-    for path in segments(daemon):
-        os.unlink(path)
+    lose_journal(daemon)
     flip(second["path"], second["imageBytes"] // 2)
     refused(daemon)
     daemon.arguments = ["--recover=cut"]
@@ -201,8 +204,7 @@ def _():
         some_updates(client)
         path = client.call("TakeCheckpoint")["checkpoint"]["path"]
     daemon.stop()
-    for segment in segments(daemon):
-        os.unlink(segment)
+    lose_journal(daemon)
     os.rename(path, path + ".damaged")
     refused(daemon)
     number, fired = 0, True
@@ -246,8 +248,7 @@ def _():
             daemon.environment = {}
 
     with_unreadable_image(0)
-    for path in segments(daemon):
-        os.unlink(path)
+    lose_journal(daemon)
     with_unreadable_image(74)
     daemon.arguments = ["--recover=cut"]
     with_unreadable_image(74)
