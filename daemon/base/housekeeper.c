@@ -20,9 +20,10 @@ typedef enum LaneKind {
     LANES,
 } LaneKind;
 
+/* Of the threads: the system allows 15 characters. */
 static const char *const lane_names[LANES] = {
     [LANE_PROMPT] = "housekeeper",
-    [LANE_SLOW] = "housekeeper-slow",
+    [LANE_SLOW] = "housekeep-slow",
 };
 
 typedef struct Lane {

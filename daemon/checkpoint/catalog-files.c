@@ -1,8 +1,9 @@
 /* Making a name's change durable takes a disk's answer, and giving back the room of a large image
- * takes a second: the housekeeper does both, the latter in its slow lane. A task owns all that it needs (a duplicate of the directory's descriptor,
- * the name), so the catalog may be gone when it runs. Where there is no memory or no descriptor for
- * a task, the caller's thread does the work: late is worse than slow. What fails is logged; the
- * file stays, and the next start meets it again. */
+ * takes a second: the housekeeper does both, the latter in its slow lane. A task owns all that it
+ * needs (a duplicate of the directory's descriptor, the name), so the catalog may be gone when it
+ * runs. Where there is no memory or no descriptor for a task, the caller's thread does the work:
+ * late is worse than slow. What fails is logged; the file stays, and the next start meets it again.
+ */
 #include "checkpoint/catalog-files.h"
 
 #include <fcntl.h>

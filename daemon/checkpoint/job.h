@@ -49,7 +49,7 @@ typedef struct JobHost {
 
 typedef struct JobOptions {
     bool zstd;
-    bool cached; /* as in ImageSpec */
+    bool cached;                  /* as in ImageSpec */
     uint64_t stall_usec;          /* 0: updates wait for ever */
     uint64_t write_bytes_per_sec; /* 0: no limit */
     unsigned keep;

@@ -2,13 +2,13 @@
  * journal changes to it at a cut or when the current one is full; the one left behind stays in the
  * list until a checkpoint makes it needless.
  *
- * Under Sync=always segments are filled with zeros ahead, so that an fdatasync finds nothing but the
- * batch to write. Filling holds the lock of the file, which a batch would wait for: it is the ready
- * segment that is filled, never the current one, which is as long as it was when it became current.
- * The ready one is kept twice as long as what the current one has used, so little use takes little
- * room. Where the batches are faster than that, the current one goes on without zeros. A queued fill
- * is called off with one compare-and-swap; while one is writing zeros, which takes a millisecond,
- * the ready segment cannot become current. */
+ * Under Sync=always segments are filled with zeros ahead, so that an fdatasync finds nothing but
+ * the batch to write. Filling holds the lock of the file, which a batch would wait for: it is the
+ * ready segment that is filled, never the current one, which is as long as it was when it became
+ * current. The ready one is kept twice as long as what the current one has used, so little use
+ * takes little room. Where the batches are faster than that, the current one goes on without zeros.
+ * A queued fill is called off with one compare-and-swap; while one is writing zeros, which takes a
+ * millisecond, the ready segment cannot become current. */
 #include "journal/rotation.h"
 
 #include <fcntl.h>
@@ -90,8 +90,8 @@ static void fill_run(HousekeeperTask *task)
 static void fill_take(Rotation *rotation)
 {
     FillTask *fill = &rotation->fill;
-    if (fill->result == 0 && rotation->ready.fd >= 0 &&
-        rotation->ready.sequence == fill->sequence)
+
+    if (fill->result == 0 && rotation->ready.fd >= 0 && rotation->ready.sequence == fill->sequence)
         rotation->ready.filled = MAX(rotation->ready.filled, fill->to);
 }
 

@@ -181,7 +181,6 @@ static int segment_spare(int directory_fd, const char *name, uint64_t bytes_max)
 int segment_remove(int directory_fd, uint64_t sequence, uint64_t spare_bytes_max)
 {
     char name[SEGMENT_NAME_MAX];
-
     int left = -1;
 
     segment_name(sequence, name);
