@@ -10,13 +10,14 @@
 #include "base/clock.h"
 #include "journal/journal-internal.h"
 
+/* So long may the mark sector be older than the durable mark (and until the sync is done that is
+ * under way then). Dozens of syncs of a fast disk; at rest nobody notices. */
+#define MARK_USEC (10 * USEC_PER_MSEC)
+
 int journal_fd(const Journal *journal)
 {
     return sync_fd(journal->sync);
 }
-
-/* Little enough that the kernel is through with it in a tenth of a millisecond. */
-#define WRITE_BEHIND_BYTES (256 * KIB)
 
 static bool journal_submit_note(Journal *journal, bool restart)
 {
@@ -46,21 +47,6 @@ bool journal_submit(Journal *journal)
     return !journal->want_sync;
 }
 
-void journal_write_behind(Journal *journal)
-{
-    OpenSegment *current = &journal->rotation.current;
-    uint64_t end =
-        ALIGN_DOWN(current->offset, JOURNAL_PAGE_BYTES); /* the next batch is in it, too */
-
-    if (end < current->behind + WRITE_BEHIND_BYTES || sync_pending(journal->sync) > 0)
-        return;
-    if (sync_submit_behind(journal->sync, current->fd, current->behind, end) < 0)
-        return;
-    journal->notes[journal->notes_end++ % SYNC_QUEUE_MAX] =
-        (SyncNote){.fd = current->fd, .behind = true};
-    current->behind = end;
-}
-
 void journal_release(Journal *journal, int fd)
 {
     if (fd < 0)
@@ -80,9 +66,26 @@ void journal_write_mark(Journal *journal)
     const OpenSegment *current = &journal->rotation.current;
 
     journal->unmarked = false;
+    journal->mark_deadline = UINT64_MAX;
     /* A mark that cannot be written is an older mark: less is known to be damage, nothing is lost.
      */
     (void)segment_write_mark(current->fd, current->salt, &journal->position.durable, 0);
+}
+
+/* Not after each sync: a client alone that waits for each of its updates would wait for this write
+ * too, and each fdatasync would have two places to write. While batches follow each other each
+ * one's header tells what was durable when it was written, under `always` all before it; only the
+ * last one has nobody behind it. The sector is for damage that takes the headers too, and for that
+ * last one. */
+void journal_mark_turn(Journal *journal, uint64_t now)
+{
+    if (!journal->unmarked)
+        return;
+    if (journal->mark_deadline == UINT64_MAX)
+        journal->mark_deadline = now + MARK_USEC;
+    /* Not while the page may be on its way to the disk: its result comes with another turn. */
+    if (now >= journal->mark_deadline && sync_pending(journal->sync) == 0)
+        journal_write_mark(journal);
 }
 
 void journal_condemn(Journal *journal, int fd, uint64_t salt, int error)
@@ -95,6 +98,7 @@ void journal_condemn(Journal *journal, int fd, uint64_t salt, int error)
     journal->want_sync = false;
     journal->interval_deadline = UINT64_MAX;
     journal->unmarked = false;
+    journal->mark_deadline = UINT64_MAX;
     /* Should this fail, a restart that adopts nothing takes what it reads for durable; it was
      * answered NotDurable. */
     (void)segment_write_mark(fd, salt, &journal->position.durable, MARK_CONDEMNED);
@@ -124,27 +128,20 @@ static void journal_restarted(Journal *journal, int result)
     }
 }
 
-static void journal_take_result(Journal *journal, const SyncNote *note, int result)
-{
-    if (note->behind)
-        return;
-    if (result == 0)
-        histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));
-    if (note->restart)
-        journal_restarted(journal, result);
-    else if (result == 0)
-        journal_synced(journal, note);
-    else if (journal->state != JOURNAL_CONDEMNED)
-        journal_condemn(journal, note->fd, note->salt, result);
-}
-
 void journal_reap(Journal *journal)
 {
     int result;
 
     while (sync_take(journal->sync, &result)) {
         SyncNote note = journal->notes[journal->notes_begin++ % SYNC_QUEUE_MAX];
-        journal_take_result(journal, &note, result);
+        if (result == 0)
+            histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));
+        if (note.restart)
+            journal_restarted(journal, result);
+        else if (result == 0)
+            journal_synced(journal, &note);
+        else if (journal->state != JOURNAL_CONDEMNED)
+            journal_condemn(journal, note.fd, note.salt, result);
         if (note.close_fd)
             close(note.fd);
     }

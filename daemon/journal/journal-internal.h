@@ -6,16 +6,12 @@
 #include "journal/journal.h"
 #include "journal/rotation.h"
 
-/* Of the page cache. */
-#define JOURNAL_PAGE_BYTES 4096u
-
 /* What a request to the sync thread was for. */
 typedef struct SyncNote {
     int fd;
     uint64_t salt;
     JournalMark mark; /* durable when it succeeded */
     bool restart;     /* the beginning anew behind a condemned segment */
-    bool behind;      /* nothing is durable by it */
     bool close_fd;    /* the segment was left: nobody else has its descriptor */
 } SyncNote;
 
@@ -38,6 +34,7 @@ struct Journal {
     bool want_sync;             /* whatever the policy */
     uint64_t interval_deadline; /* UINT64_MAX: nothing waits for it */
     bool unmarked;              /* the durable mark is newer than the mark sector */
+    uint64_t mark_deadline;     /* when the sector gets it; UINT64_MAX: not known yet */
 
     JournalStatistics statistics;
 
@@ -85,9 +82,6 @@ void journal_advance(Journal *journal, const BatchHeader *batch);
 /* Hands what is written to the sync thread; false: nothing to do, or the queue is full (then
  * want_sync is set). */
 bool journal_submit(Journal *journal);
-/* Without a policy that syncs each batch: has what was written sent to the disk, so that the sync
- * that comes at last has no burst of pages to write, which takes processors from everybody. */
-void journal_write_behind(Journal *journal);
 /* The descriptor of a segment that was left: closed now, or when its syncs are done. */
 void journal_release(Journal *journal, int fd);
 void journal_condemn(Journal *journal, int fd, uint64_t salt, int error);
@@ -95,3 +89,5 @@ void journal_condemn(Journal *journal, int fd, uint64_t salt, int error);
 void journal_restart_turn(Journal *journal, uint64_t now);
 /* Writes the durable mark to its sector. */
 void journal_write_mark(Journal *journal);
+/* The same where it is due. Before anything else is written in a turn. */
+void journal_mark_turn(Journal *journal, uint64_t now);

@@ -202,6 +202,7 @@ int journal_open(const JournalOptions *options, Control *control, const JournalP
     journal->options = *options;
     journal->control = control;
     journal->interval_deadline = UINT64_MAX;
+    journal->mark_deadline = UINT64_MAX;
 
     int r = open_rotation(journal, position);
     if (r < 0) {

@@ -11,6 +11,9 @@
 #include "base/file.h"
 #include "journal/journal-internal.h"
 
+/* Of the page cache. */
+#define PAGE_BYTES 4096u
+
 RecordWriter *journal_writer(Journal *journal)
 {
     return &journal->writer;
@@ -90,7 +93,7 @@ void journal_change(Journal *journal, JournalState state, int error)
 void journal_open_writer(Journal *journal)
 {
     journal->writer.data = control_half(journal->control, journal->filling);
-    journal->writer.capacity = journal->control->header->half_bytes - JOURNAL_PAGE_BYTES;
+    journal->writer.capacity = journal->control->header->half_bytes - PAGE_BYTES;
 }
 
 void journal_close_writer(Journal *journal)
@@ -193,8 +196,7 @@ static int journal_write_gathered(Journal *journal, uint64_t begin)
 
     /* With zeros up to the end of the page: a page written in part would first be read from the
      * disk where the page cache does not have it, and this thread would wait. */
-    size_t bytes =
-        (size_t)(ALIGN_UP(batch.offset + (uint64_t)padded, JOURNAL_PAGE_BYTES) - batch.offset);
+    size_t bytes = (size_t)(ALIGN_UP(batch.offset + (uint64_t)padded, PAGE_BYTES) - batch.offset);
     memset(data + padded, 0, bytes - (size_t)padded);
     int r = file_write_at(current->fd, data, bytes, batch.offset);
     if (r < 0) {
@@ -227,10 +229,8 @@ static void journal_written(Journal *journal, uint64_t now)
     case JOURNAL_INTERVAL:
         if (journal->interval_deadline == UINT64_MAX)
             journal->interval_deadline = now + journal->options.sync_interval_usec;
-        journal_write_behind(journal);
         break;
     case JOURNAL_NEVER:
-        journal_write_behind(journal);
         break;
     }
 }
@@ -281,6 +281,7 @@ void journal_commit(Journal *journal)
         journal_restart_turn(journal, now);
         return;
     }
+    journal_mark_turn(journal, now);
     if (journal->state == JOURNAL_NO_ROOM)
         journal_try_again(journal, now);
     else if (journal_gathered(journal))
@@ -290,9 +291,6 @@ void journal_commit(Journal *journal)
         journal->want_sync = true;
     if (journal->want_sync)
         journal_submit(journal);
-    /* While batches follow each other their headers tell the mark. */
-    if (journal->unmarked && !journal_gathered(journal) && sync_pending(journal->sync) == 0)
-        journal_write_mark(journal);
 }
 
 uint64_t journal_deadline(const Journal *journal)
@@ -300,6 +298,8 @@ uint64_t journal_deadline(const Journal *journal)
     uint64_t deadline = MIN(rotation_deadline(&journal->rotation), journal->interval_deadline);
     bool ready = rotation_has_ready(&journal->rotation);
 
+    if (journal->unmarked && sync_pending(journal->sync) == 0)
+        deadline = MIN(deadline, journal->mark_deadline);
     /* What waits for a segment or for a sync is woken by those. */
     switch (journal->state) {
     case JOURNAL_OK:

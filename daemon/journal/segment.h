@@ -2,7 +2,8 @@
  *
  *   0     SegmentHeader: lineage, sequence, a random salt that goes into every checksum of the
  *         segment
- *   512   MarkSector: the durable mark, rewritten after syncs, never synced for its own sake
+ *   512   MarkSector: the durable mark, rewritten some milliseconds after a sync (what was synced
+ *         meanwhile is told by the headers of the batches behind), never synced for its own sake
  *   1024  batches at multiples of 512 (batch.h)
  *
  * A segment is made under another name, complete with its header, and gets its own by a rename once

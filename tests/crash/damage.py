@@ -1,18 +1,21 @@
 """Damage: bytes of a small journal and of small images flipped, files cut off at every length, files missing. A start on
 that ends with 65 and a message that names the file and the place, or comes up with exactly the state that was; what lies
-behind the journal's durable mark nobody was promised, so there a start may also come up with the first of the updates.
-Never anything else.
+behind the journal's durable mark nobody was promised, so there a start may also come up with the first of the updates. The
+mark's sector follows the updates within milliseconds, and is waited for. Never anything else.
 
 HOLDFAST_DAMAGES: how many places of each file, evenly spread; 0 is every one."""
 
+import contextlib
+import glob
 import os
 import random
 import shutil
+import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import REPORTS, Daemon, DaemonEnded, equal, run, test  # noqa: E402
+from daemon import REPORTS, Daemon, DaemonEnded, equal, eventually, run, test  # noqa: E402
 
 DAMAGES = int(os.environ.get("HOLDFAST_DAMAGES", "60"))
 OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.SegmentBytesMax=16M"]
@@ -51,6 +54,16 @@ def state_of(client):
     return state
 
 
+def marked_revision(daemon):
+    """The newest that a segment's mark sector tells: checksum and flags, then segment, offset and revision of the mark."""
+    newest = 0
+    for path in glob.glob(daemon.path("journal", "*.journal")):
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # it may be retired meanwhile
+            sector = file.read(1024)[512:]
+            newest = max(newest, struct.unpack_from("<5Q", sector)[4])
+    return newest
+
+
 class Saved:
     """What a daemon left behind when it was killed: the files, and the states that it went through."""
 
@@ -69,6 +82,9 @@ class Saved:
                     if retired:
                         self.read(daemon, "journal")
                     client.call("TakeCheckpoint")
+            if sync == "always":
+                eventually(lambda: marked_revision(daemon) == client.call("GetStatus")["status"]["durableRevision"],
+                           "the durable mark is in its sector")
         daemon.kill()
         self.read(daemon, "images")
         if journal:
