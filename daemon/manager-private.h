@@ -77,6 +77,7 @@ typedef struct Manager {
     struct event *housekeeper_event;
     struct event *journal_event;
     struct event *deadline; /* of the journal */
+    uint64_t deadline_usec; /* what it waits for; UINT64_MAX: it does not */
     struct event *tick;     /* once a second: triggers */
     struct event *again;    /* made active where the next turn must not wait */
 

@@ -90,6 +90,15 @@ static void on_journal(evutil_socket_t fd, short what, void *context)
     journal_reap(manager->journal);
 }
 
+static void on_deadline(evutil_socket_t fd, short what, void *context)
+{
+    Manager *manager = context;
+
+    (void)fd;
+    (void)what;
+    manager->deadline_usec = UINT64_MAX;
+}
+
 static void on_nothing(evutil_socket_t fd, short what, void *context)
 {
     (void)fd;
@@ -131,9 +140,10 @@ static int add_events(Manager *manager)
     }
     manager->housekeeper_event = add_event(manager, housekeeper_fd(manager->housekeeper),
                                            EV_READ | EV_PERSIST, on_housekeeper, NULL);
-    manager->journal_event =
-        add_event(manager, journal_fd(manager->journal), EV_READ | EV_PERSIST, on_journal, NULL);
-    manager->deadline = add_event(manager, -1, 0, on_nothing, NULL);
+    manager->journal_event = add_event(manager, journal_fd(manager->journal),
+                                       EV_READ | EV_ET | EV_PERSIST, on_journal, NULL);
+    manager->deadline = add_event(manager, -1, 0, on_deadline, NULL);
+    manager->deadline_usec = UINT64_MAX;
     manager->again = add_event(manager, -1, 0, on_nothing, NULL);
     manager->tick = add_event(manager, -1, EV_PERSIST, on_tick, &second);
     complete = complete && manager->housekeeper_event && manager->journal_event &&
@@ -143,19 +153,25 @@ static int add_events(Manager *manager)
 
 /* --- a turn */
 
-/* Wakes the loop when the journal wants to be asked again. */
+/* Wakes the loop when the journal wants to be asked again. Mostly that is when it wanted it in the
+ * turn before, or never. */
 static void set_deadline(Manager *manager)
 {
     uint64_t deadline = journal_deadline(manager->journal), now;
     struct timeval wait;
 
+    if (deadline == manager->deadline_usec)
+        return;
     if (deadline == UINT64_MAX) {
         event_del(manager->deadline);
+        manager->deadline_usec = UINT64_MAX;
         return;
     }
     now = clock_monotonic();
     wait = clock_timeval(deadline > now ? deadline - now : 0);
-    event_add(manager->deadline, &wait);
+    /* Should it fail, the next turn tries again. */
+    if (event_add(manager->deadline, &wait) == 0)
+        manager->deadline_usec = deadline;
 }
 
 /* Updates that were applied but did not become durable: their replies say so. */

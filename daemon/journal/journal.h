@@ -5,7 +5,7 @@
  *   for each update    journal_writer, record_begin ... record_end, journal_append_end
  *   once, at its end   journal_commit; replies up to journal_replied_revision leave
  *
- * and when journal_fd is readable: journal_reap, after which more replies may leave, and a commit
+ * and when journal_fd rings: journal_reap, after which more replies may leave, and a commit
  * follows.
  *
  * Nothing here waits for the disk: batches are written to the page cache in one pwrite, synced by a
@@ -94,7 +94,7 @@ void journal_commit(Journal *journal);
  * microseconds); UINT64_MAX: never. */
 uint64_t journal_deadline(const Journal *journal);
 
-/* Readable while the sync thread has results. */
+/* Rings with each result of the sync thread: see sync_fd. */
 int journal_fd(const Journal *journal);
 /* Takes the results. */
 void journal_reap(Journal *journal);

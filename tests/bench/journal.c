@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -110,11 +111,13 @@ static void bench_append(Bench *bench, unsigned count)
 static void bench_turn(Bench *bench, unsigned batch)
 {
     struct pollfd result = {.fd = journal_fd(bench->journal), .events = POLLIN};
+    eventfd_t count;
 
     bench_append(bench, batch);
     journal_commit(bench->journal);
     while (journal_replied_revision(bench->journal) < journal_revision(bench->journal)) {
         (void)poll(&result, 1, 100);
+        (void)eventfd_read(result.fd, &count);
         journal_reap(bench->journal);
         housekeeper_reap(bench->housekeeper);
         journal_commit(bench->journal);
