@@ -1,33 +1,24 @@
 /* Writes an image from front to back: header and table, blocks as they come, index, footer, fsync.
+ * How they get to the disk is image-file.c's.
  *
  * image_writer_new maps everything that is ever needed, in the parent; what the child fills first
- * (the buffer) is only reserved there and populated by the child, for a private page that exists at
- * the fork would be copied on its first write. From then on there is no malloc, no stdio and no
- * lock: pwrite, mremap, madvise and arithmetic. The index grows by mremap.
+ * is only reserved there and populated by the child, for a private page that exists at the fork
+ * would be copied on its first write. From then on there is no malloc, no stdio and no lock: system
+ * calls and arithmetic. The index grows by mremap.
  *
- * Blocks of whole pages, which is nearly all of an image that is not compressed, go past the page
- * cache (O_DIRECT): that takes a third of the processor's time, the kernel has nothing to write
- * back while clients wait for a processor, and what other programs have in the cache stays there.
- * Where the file system refuses, everything goes through the cache.
- *
- * What can go wrong is the disk: the errno of the call that failed is handed up at once, the writer
- * is good for nothing after that, and the file, which nobody has renamed yet, is the caller's to
- * remove. */
+ * What can go wrong is the disk: the errno of the call that failed is handed up, the writer is good
+ * for nothing after that, and the file, which nobody has renamed yet, is the caller's to remove. */
 #include "checkpoint/image-write.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 
-#include "base/file.h"
+#include "checkpoint/image-file.h"
 #include "checkpoint/image-format.h"
 
-/* So much is written before the kernel is told to begin moving it to the disk, so that the fsync at
- * the end finds little left to do. */
-#define FLUSH_BYTES (4 * MIB)
 #define ZSTD_LEVEL 1
 #define COLUMN_BYTES_MIN (64 * KIB)
 
@@ -39,7 +30,7 @@ typedef struct Column {
 } Column;
 
 struct ImageWriter {
-    int fd;
+    ImageFile file;
     size_t map_bytes; /* of the mapping that begins with this struct */
 
     HoldfastImageHeader *header;
@@ -50,10 +41,8 @@ struct ImageWriter {
     uint64_t *saved_bases; /* for each arena: its first bit */
     size_t saved_bytes;
 
-    char *buffer; /* IMAGE_BLOCK_BYTES; with zstd the same again, and the workspace */
-    char *packed;
-    size_t buffer_bytes;
-    bool populated;
+    char *packed; /* with zstd: IMAGE_BLOCK_BYTES, and behind it the workspace */
+    size_t packed_bytes;
     ZSTD_CCtx *zstd;
     void *workspace;
     size_t workspace_bytes;
@@ -61,11 +50,6 @@ struct ImageWriter {
     Column blocks;
     Column runs;
     uint64_t pages;
-    bool may_bypass; /* the page cache */
-    bool bypassing;
-    uint64_t offset;  /* where the file ends so far */
-    uint64_t flushed; /* up to here write-back was begun */
-    uint64_t waited;  /* write-back is complete up to here */
 };
 
 static size_t head_bytes(const ImageWriter *writer)
@@ -115,33 +99,16 @@ static int column_push(Column *column, size_t element_bytes, void **ret)
     return 0;
 }
 
-static int map_buffers(ImageWriter *writer, bool zstd)
+/* Populated by the child as it uses it. */
+static int map_packed(ImageWriter *writer)
 {
-    size_t bytes = IMAGE_BLOCK_BYTES;
-
-    if (zstd) {
-        writer->workspace_bytes = ZSTD_estimateCCtxSize(ZSTD_LEVEL);
-        bytes += IMAGE_BLOCK_BYTES + writer->workspace_bytes;
-    }
-    writer->buffer = map_memory(bytes);
-    if (writer->buffer == NULL)
+    writer->workspace_bytes = ZSTD_estimateCCtxSize(ZSTD_LEVEL);
+    writer->packed = map_memory(IMAGE_BLOCK_BYTES + writer->workspace_bytes);
+    if (writer->packed == NULL)
         return -errno;
-    writer->buffer_bytes = bytes;
-    if (zstd) {
-        writer->packed = writer->buffer + IMAGE_BLOCK_BYTES;
-        writer->workspace = writer->packed + IMAGE_BLOCK_BYTES;
-    }
+    writer->packed_bytes = IMAGE_BLOCK_BYTES + writer->workspace_bytes;
+    writer->workspace = writer->packed + IMAGE_BLOCK_BYTES;
     return 0;
-}
-
-/* Done by whoever uses the buffer first, which is the child: a page populated ahead costs a
- * fraction of a fault. It is only advice; older kernels do not know it. */
-static void populate_buffers(ImageWriter *writer)
-{
-    if (writer->populated)
-        return;
-    (void)madvise(writer->buffer, writer->buffer_bytes, MADV_POPULATE_WRITE);
-    writer->populated = true;
 }
 
 static int map_saved(ImageWriter *writer, const ImageArena *arenas, size_t count)
@@ -236,6 +203,16 @@ static int check_spec(const ImageSpec *spec, const ImageArena *arenas, size_t co
     return 0;
 }
 
+static uint64_t bytes_expected(const ImageArena *arenas, size_t count)
+{
+    uint64_t pages = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (arenas[i].held)
+            pages += arenas[i].pages;
+    return pages * HOLDFAST_PAGE_BYTES;
+}
+
 int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, size_t count,
                      ImageWriter **ret)
 {
@@ -248,9 +225,10 @@ int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, si
     writer = map_writer(spec, arenas, count);
     if (writer == NULL)
         return -errno;
-    writer->fd = fd;
-    writer->may_bypass = !spec->zstd && !spec->cached;
-    r = map_buffers(writer, spec->zstd);
+    r = image_file_init(&writer->file, fd, !spec->zstd && !spec->cached,
+                        bytes_expected(arenas, count));
+    if (r >= 0 && spec->zstd)
+        r = map_packed(writer);
     if (r >= 0)
         r = map_saved(writer, arenas, count);
     if (r >= 0)
@@ -269,7 +247,8 @@ ImageWriter *image_writer_free(ImageWriter *writer)
 {
     if (writer == NULL)
         return NULL;
-    unmap_memory(writer->buffer, writer->buffer_bytes);
+    image_file_deinit(&writer->file);
+    unmap_memory(writer->packed, writer->packed_bytes);
     unmap_memory(writer->saved, writer->saved_bytes);
     unmap_memory(writer->blocks.data, writer->blocks.bytes_mapped);
     unmap_memory(writer->runs.data, writer->runs.bytes_mapped);
@@ -277,102 +256,29 @@ ImageWriter *image_writer_free(ImageWriter *writer)
     return NULL;
 }
 
-void *image_writer_buffer(ImageWriter *writer)
+int image_writer_buffer(ImageWriter *writer, void **ret)
 {
-    populate_buffers(writer);
-    return writer->buffer;
+    char *buffer;
+    int r = image_file_buffer(&writer->file, &buffer);
+
+    if (r < 0)
+        return r;
+    *ret = buffer;
+    return 0;
 }
 
 uint64_t image_writer_bytes(const ImageWriter *writer)
 {
-    return writer->offset;
+    return writer->file.offset;
 }
 
 /* --- writing */
 
-/* sync_file_range of a part of the file. Where there is no such call (ESPIPE, EINVAL, ENOSYS) the
- * fsync does it all. */
-static int flush_range(const ImageWriter *writer, uint64_t from, uint64_t to, unsigned flags)
-{
-    int r;
-
-    do {
-        r = sync_file_range(writer->fd, (off_t)from, (off_t)(to - from), flags);
-    } while (r < 0 && errno == EINTR);
-    return r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == ENOMEM) ? -errno
-                                                                                            : 0;
-}
-
-/* Starts the write-back of each FLUSH_BYTES, and waits for the ones before: so the final fsync is
- * short, and no more than twice that is ever queued at the disk, where a sync of the journal would
- * have to wait behind it. */
-static int begin_write_back(ImageWriter *writer)
-{
-    int r;
-
-    if (writer->offset - writer->flushed < FLUSH_BYTES)
-        return 0;
-    r = flush_range(writer, writer->flushed, writer->offset, SYNC_FILE_RANGE_WRITE);
-    if (r == 0 && writer->flushed > writer->waited)
-        r = flush_range(writer, writer->waited, writer->flushed,
-                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                            SYNC_FILE_RANGE_WAIT_AFTER);
-    writer->waited = writer->flushed;
-    writer->flushed = writer->offset;
-    return r;
-}
-
-static bool is_aligned(uint64_t value)
-{
-    return value % HOLDFAST_PAGE_BYTES == 0;
-}
-
-/* True: what is written now bypasses the page cache. */
-static bool bypass(ImageWriter *writer, bool wanted)
-{
-    int flags;
-
-    wanted = wanted && writer->may_bypass;
-    if (wanted == writer->bypassing)
-        return wanted;
-    flags = fcntl(writer->fd, F_GETFL);
-    if (flags < 0 || fcntl(writer->fd, F_SETFL, wanted ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
-        writer->may_bypass = false; /* from here on as it was */
-    else
-        writer->bypassing = wanted;
-    return writer->bypassing;
-}
-
-static int append(ImageWriter *writer, const void *data, size_t bytes)
-{
-    bool aligned = is_aligned(writer->offset) && is_aligned(bytes) && is_aligned((uintptr_t)data);
-    bool bypassed = bypass(writer, aligned && bytes > 0);
-    int r = file_write_at(writer->fd, data, bytes, writer->offset);
-
-    if (r == -EINVAL && bypassed) {
-        /* This file system wants another alignment, or wrote a part that has none. */
-        bypassed = bypass(writer, false);
-        writer->may_bypass = false;
-        r = file_write_at(writer->fd, data, bytes, writer->offset);
-    }
-    if (r < 0)
-        return r;
-    writer->offset += bytes;
-    return bypassed ? 0 : begin_write_back(writer);
-}
-
-/* Brings the file's end to the next multiple, with zeros. */
-static int append_padding(ImageWriter *writer, uint64_t alignment)
-{
-    static const char zeros[HOLDFAST_PAGE_BYTES];
-    size_t bytes = ALIGN_UP(writer->offset, alignment) - writer->offset;
-
-    return bytes > 0 ? append(writer, zeros, bytes) : 0;
-}
-
 static int append_head(ImageWriter *writer)
 {
-    return writer->offset == 0 ? append(writer, writer->header, head_bytes(writer)) : 0;
+    return writer->file.offset > 0
+               ? 0
+               : image_file_append(&writer->file, writer->header, head_bytes(writer));
 }
 
 static bool page_is_zero(const char *page)
@@ -424,21 +330,20 @@ static int note_page(ImageWriter *writer, HoldfastImageBlock *block, uint32_t pa
 }
 
 /* Leaves out what is zero or was saved, and closes the gaps in the buffer. */
-static int gather(ImageWriter *writer, const uint32_t *pages, uint32_t count,
+static int gather(ImageWriter *writer, char *buffer, const uint32_t *pages, uint32_t count,
                   HoldfastImageBlock *block)
 {
     int r;
 
     for (uint32_t i = 0; i < count; i++) {
-        const char *page = writer->buffer + (size_t)i * HOLDFAST_PAGE_BYTES;
+        const char *page = buffer + (size_t)i * HOLDFAST_PAGE_BYTES;
 
         if (pages[i] >= writer->table[block->arena].pages)
             return -EINVAL;
         if (!mark_saved(writer, block->arena, pages[i]) || page_is_zero(page))
             continue;
         if (block->pages != i)
-            memcpy(writer->buffer + (size_t)block->pages * HOLDFAST_PAGE_BYTES, page,
-                   HOLDFAST_PAGE_BYTES);
+            memcpy(buffer + (size_t)block->pages * HOLDFAST_PAGE_BYTES, page, HOLDFAST_PAGE_BYTES);
         r = note_page(writer, block, pages[i]);
         if (r < 0)
             return r;
@@ -447,27 +352,28 @@ static int gather(ImageWriter *writer, const uint32_t *pages, uint32_t count,
 }
 
 /* Compresses the buffer into packed; the size, or 0 where it does not save at least an eighth. */
-static size_t pack(ImageWriter *writer, size_t bytes)
+static size_t pack(ImageWriter *writer, const char *buffer, size_t bytes)
 {
     size_t size;
 
     if (writer->packed == NULL)
         return 0;
     if (writer->zstd == NULL) {
+        (void)madvise(writer->packed, writer->packed_bytes, MADV_POPULATE_WRITE);
         writer->zstd = ZSTD_initStaticCCtx(writer->workspace, writer->workspace_bytes);
         if (writer->zstd == NULL)
             return 0;
     }
-    size = ZSTD_compressCCtx(writer->zstd, writer->packed, bytes - bytes / 8, writer->buffer, bytes,
+    size = ZSTD_compressCCtx(writer->zstd, writer->packed, bytes - bytes / 8, buffer, bytes,
                              ZSTD_LEVEL);
     return ZSTD_isError(size) ? 0 : size;
 }
 
-static int write_block(ImageWriter *writer, HoldfastImageBlock *block)
+static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlock *block)
 {
-    const char *data = writer->buffer;
+    const char *data = buffer;
     size_t bytes = (size_t)block->pages * HOLDFAST_PAGE_BYTES;
-    size_t packed_bytes = pack(writer, bytes);
+    size_t packed_bytes = pack(writer, buffer, bytes);
     void *room = NULL;
     int r;
 
@@ -477,10 +383,10 @@ static int write_block(ImageWriter *writer, HoldfastImageBlock *block)
         data = writer->packed;
         bytes = packed_bytes;
     }
-    r = append_padding(writer, image_alignment(block->encoding));
+    r = image_file_pad(&writer->file, image_alignment(block->encoding));
     if (r < 0)
         return r;
-    block->offset = writer->offset;
+    block->offset = writer->file.offset;
     block->stored_bytes = (uint32_t)bytes;
     block->checksum = image_block_checksum(writer->head_checksum, block, data);
     r = column_push(&writer->blocks, sizeof(*block), &room);
@@ -488,7 +394,8 @@ static int write_block(ImageWriter *writer, HoldfastImageBlock *block)
         return r;
     memcpy(room, block, sizeof(*block));
     writer->pages += block->pages;
-    return append(writer, data, bytes);
+    return data == buffer ? image_file_append_buffer(&writer->file, bytes)
+                          : image_file_append(&writer->file, data, bytes);
 }
 
 int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages, uint32_t count)
@@ -497,6 +404,7 @@ int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages,
         .arena = arena,
         .first_run = writer->runs.bytes_used / sizeof(HoldfastImageRun),
     };
+    char *buffer;
     int r;
 
     if (arena >= writer->header->arenas || !(writer->table[arena].flags & HOLDFAST_IMAGE_HELD) ||
@@ -505,22 +413,24 @@ int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages,
     r = append_head(writer);
     if (r < 0)
         return r;
-    r = gather(writer, pages, count, &block);
+    r = image_file_buffer(&writer->file, &buffer);
+    if (r >= 0)
+        r = gather(writer, buffer, pages, count, &block);
     if (r < 0 || block.pages == 0)
         return r;
-    return write_block(writer, &block);
+    return write_block(writer, buffer, &block);
 }
 
 /* --- the end */
 
 static int append_index(ImageWriter *writer, const HoldfastImageSummary *summary)
 {
-    int r = append(writer, summary, sizeof(*summary));
+    int r = image_file_append(&writer->file, summary, sizeof(*summary));
 
     if (r >= 0)
-        r = append(writer, writer->blocks.data, writer->blocks.bytes_used);
+        r = image_file_append(&writer->file, writer->blocks.data, writer->blocks.bytes_used);
     if (r >= 0)
-        r = append(writer, writer->runs.data, writer->runs.bytes_used);
+        r = image_file_append(&writer->file, writer->runs.data, writer->runs.bytes_used);
     return r;
 }
 
@@ -532,7 +442,7 @@ static void fill_footer(const ImageWriter *writer, const HoldfastImageSummary *s
         .version = HOLDFAST_IMAGE_VERSION,
         .head_bytes = head_bytes(writer),
         .head_checksum = writer->head_checksum,
-        .index_offset = writer->offset,
+        .index_offset = writer->file.offset,
         .index_bytes = sizeof(*summary) + writer->blocks.bytes_used + writer->runs.bytes_used,
         .blocks = writer->blocks.bytes_used / sizeof(HoldfastImageBlock),
         .runs = writer->runs.bytes_used / sizeof(HoldfastImageRun),
@@ -560,17 +470,19 @@ int image_writer_finish(ImageWriter *writer, const ImageSummary *summary, uint64
 
     r = append_head(writer);
     if (r >= 0)
-        r = append_padding(writer, HOLDFAST_PACKED_ALIGNMENT);
+        r = image_file_settle(&writer->file);
+    if (r >= 0)
+        r = image_file_pad(&writer->file, HOLDFAST_PACKED_ALIGNMENT);
     if (r < 0)
         return r;
     fill_footer(writer, &stored, &footer);
     r = append_index(writer, &stored);
     if (r >= 0)
-        r = append(writer, &footer, sizeof(footer));
+        r = image_file_append(&writer->file, &footer, sizeof(footer));
+    if (r >= 0)
+        r = image_file_sync(&writer->file);
     if (r < 0)
         return r;
-    if (fsync(writer->fd) < 0)
-        return -errno;
-    *ret_bytes = writer->offset;
+    *ret_bytes = writer->file.offset;
     return 0;
 }

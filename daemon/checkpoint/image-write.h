@@ -56,18 +56,19 @@ int image_writer_new(int fd, const ImageSpec *spec, const ImageArena *arenas, si
 ImageWriter *image_writer_free(ImageWriter *writer);
 
 /* Room for HOLDFAST_BLOCK_PAGES pages, page-aligned: filled by the caller, then written by
- * image_writer_put. First called in the child: it populates the memory. The same address each time.
- */
-void *image_writer_buffer(ImageWriter *writer);
+ * image_writer_put. First called in the child: it populates the memory. Asked for anew after each
+ * put, which may still be written from the one before; may wait for the disk, and then tell what it
+ * said: the errno of a write. */
+int image_writer_buffer(ImageWriter *writer, void **ret);
 /* Writes the first count pages of the buffer, which are the given pages of arena (its index in the
  * table), in any order. Pages that are all zero are left out, and so are pages that were put before
- * (a page may come from the scan and from the ring; both are as of the cut). The buffer may be used
- * again at once; its contents are undefined then. -EINVAL for an arena that is not held or a page
- * at or behind its high-water mark; else the errno of the call that failed, after which the writer
- * can only be freed. */
+ * (a page may come from the scan and from the ring; both are as of the cut). The buffer is the
+ * writer's then. -EINVAL for an arena that is not held or a page
+ * at or behind its high-water mark; else the errno of the call that failed, of this put or of one
+ * before it, after which the writer can only be freed. */
 int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages, uint32_t count);
 /* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. Errors: the
  * errno of the call. */
 int image_writer_finish(ImageWriter *writer, const ImageSummary *summary, uint64_t *ret_bytes);
-/* Bytes written so far, for progress. */
+/* Bytes written so far, or under way, for progress. */
 uint64_t image_writer_bytes(const ImageWriter *writer);

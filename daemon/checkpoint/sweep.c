@@ -34,7 +34,7 @@ struct Sweep {
     SweepSink sink;
     SweepState *arenas;
     size_t count;
-    char *buffer;
+    char *buffer; /* the sink's */
     void *map;
     size_t map_bytes;
 
@@ -153,6 +153,20 @@ static bool sweep_save(Sweep *sweep, uint32_t arena, uint64_t page)
     return true;
 }
 
+/* Before the buffer is filled; may wait for the disk. */
+static int sweep_take_buffer(Sweep *sweep)
+{
+    void *buffer;
+    int r = sweep->sink.buffer(sweep->sink.context, &buffer);
+
+    if (r < 0) {
+        sweep->step = "write";
+        return r;
+    }
+    sweep->buffer = buffer;
+    return 0;
+}
+
 static int sweep_put(Sweep *sweep, uint32_t arena, const uint32_t *pages, uint32_t count)
 {
     int r;
@@ -191,8 +205,10 @@ static int sweep_flush(Sweep *sweep)
     while (i < sweep->gathered_count) {
         uint32_t arena = (uint32_t)(sweep->gathered_keys[order[i]] >> 32);
         uint32_t count = 0;
-        int r;
+        int r = sweep_take_buffer(sweep);
 
+        if (r < 0)
+            return r;
         for (; i < sweep->gathered_count; i++) {
             uint64_t key = sweep->gathered_keys[order[i]];
 
@@ -322,6 +338,9 @@ static int sweep_run_pages(Sweep *sweep, uint32_t index, uint64_t *first)
     *first = begin + count;
     if (count == 0)
         return 0;
+    r = sweep_take_buffer(sweep);
+    if (r < 0)
+        return r;
     r = file_read_at(arena->fd, sweep->buffer, (size_t)count * HOLDFAST_PAGE_BYTES,
                      begin * HOLDFAST_PAGE_BYTES); /* C1 */
     if (r < 0) {
@@ -352,9 +371,8 @@ static int sweep_arena(Sweep *sweep, uint32_t index)
     return 0;
 }
 
-int sweep_run(Sweep *sweep, void *buffer)
+int sweep_run(Sweep *sweep)
 {
-    sweep->buffer = buffer;
     for (uint32_t i = 0; i < sweep->count; i++) {
         int r = sweep_arena(sweep, i);
 

@@ -17,6 +17,9 @@ typedef struct SweepArena {
 /* Where the pages go. A negative errno ends the sweep. */
 typedef struct SweepSink {
     void *context;
+    /* The buffer to fill next, room for HOLDFAST_BLOCK_PAGES pages; the same one until the next
+     * put. */
+    int (*buffer)(void *context, void **ret);
     /* Saves the first count pages of the buffer, which are these pages of the arena. Never the same
      * page twice. */
     int (*put)(void *context, uint32_t arena, const uint32_t *pages, uint32_t count);
@@ -39,9 +42,8 @@ typedef struct SweepOptions {
 int sweep_new(const SweepOptions *options, Sweep **ret);
 Sweep *sweep_free(Sweep *sweep);
 
-/* buffer: room for HOLDFAST_BLOCK_PAGES pages, what sink.put takes from. 0, or a negative errno;
- * sweep_step tells where. Once, after capture_arm. */
-int sweep_run(Sweep *sweep, void *buffer);
+/* 0, or a negative errno; sweep_step tells where. Once, after capture_arm. */
+int sweep_run(Sweep *sweep);
 /* What failed: "read" or "write". */
 const char *sweep_step(const Sweep *sweep);
 

@@ -136,6 +136,13 @@ static void child_send(const Writer *writer, WriterReport *report, bool needed)
     }
 }
 
+static int child_buffer(void *context, void **ret)
+{
+    Writer *writer = context;
+
+    return image_writer_buffer(writer->image, ret);
+}
+
 static int child_put(void *context, uint32_t arena, const uint32_t *pages, uint32_t count)
 {
     Writer *writer = context;
@@ -181,7 +188,7 @@ static void child_summarize(const Writer *writer, ImageSummary *summary)
 static int child_write(Writer *writer, WriterReport *report)
 {
     const char *step = "finish";
-    int r = sweep_run(writer->sweep, image_writer_buffer(writer->image));
+    int r = sweep_run(writer->sweep);
 
     if (r < 0) {
         step = sweep_step(writer->sweep);
@@ -227,7 +234,7 @@ static int writer_make_sweep(Writer *writer, const WriterPlan *plan, size_t held
         .arenas = sweeps,
         .count = held,
         .bytes_per_sec = plan->bytes_per_sec,
-        .sink = {writer, child_put, child_turn, child_scanned},
+        .sink = {writer, child_buffer, child_put, child_turn, child_scanned},
     };
     size_t n = 0;
 

@@ -102,13 +102,15 @@ static int write_image(const Bench *bench, ImageWriter *writer)
     const ImageSummary summary = {};
     uint32_t pages[HOLDFAST_BLOCK_PAGES];
     uint64_t bytes;
+    void *buffer;
     int r = 0;
 
     for (uint64_t first = 0; first < bench->arena.pages && r == 0; first += HOLDFAST_BLOCK_PAGES) {
         for (uint32_t i = 0; i < HOLDFAST_BLOCK_PAGES; i++)
             pages[i] = (uint32_t)first + i;
-        r = file_read_at(bench->source, image_writer_buffer(writer), IMAGE_BLOCK_BYTES,
-                         first * HOLDFAST_PAGE_BYTES);
+        r = image_writer_buffer(writer, &buffer);
+        if (r == 0)
+            r = file_read_at(bench->source, buffer, IMAGE_BLOCK_BYTES, first * HOLDFAST_PAGE_BYTES);
         if (r == 0)
             r = image_writer_put(writer, 0, pages, HOLDFAST_BLOCK_PAGES);
     }

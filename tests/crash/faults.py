@@ -23,6 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import wide  # noqa: E402
 from daemon import Daemon, DaemonEnded, VarlinkError, equal, eventually, run, test  # noqa: E402
 from faults import CALLS, Fault, library  # noqa: E402
 
@@ -43,7 +44,7 @@ REFUSED = {os.EX_OSERR, os.EX_IOERR, os.EX_TEMPFAIL}
 LIBRARY_ABORTS = ("cannot allocate memory for thread-local data: ABORT\n", "CHECK failed: sanitizer_linux_libcdep.cpp")
 MODES = ("once", "good", "kill")
 OPTIONS = ["Journal.SegmentBytesMax=1M", "Checkpoint.CaptureBytesMax=64K", "Checkpoint.IntervalSec=0",
-           "Checkpoint.AtStop=no", "Arenas.ArenaBytesMax=64M"]
+           "Checkpoint.AtStop=no", "Arenas.ArenaBytesMax=128M"]
 
 # What each call may fail with, and in which modes: an interrupted or a short call is no fault for good.
 ERRORS = {
@@ -68,6 +69,7 @@ ERRORS = {
     "recv": {"EAGAIN": ("once",), "short": ("once", "good"), "ENOMEM": ("once",)},
     "send": {"EAGAIN": ("once",), "short": ("once", "good"), "ENOMEM": ("once",)},
     "malloc": {"ENOMEM": MODES},
+    "aio": {"EAGAIN": MODES, "EINTR": ("once",)},
 }
 
 ACKNOWLEDGED, REFUSAL, UNKNOWN = "acknowledged", "refused", "unknown"
@@ -260,7 +262,10 @@ class Template:
         daemon = Daemon(options=OPTIONS, directory=self.directory)
         with daemon.client() as client:
             client.call("CreateArena", name="a")
-            client.call("CreateArena", name="b")
+            client.call("CreateArena", name="b", maxBytes=wide.MAX_BYTES)
+            for method, fields, _ in wide.updates("b"):
+                client.call(method, **fields)
+            wide.wait_until_empty(daemon, client, "b")
             for key, value in {"old": "old", "gone": 1, "document": {"a": 1}, "counter": 1}.items():
                 client.call("Put", arena="a", key=key, value=value)
             client.call("TakeCheckpoint")

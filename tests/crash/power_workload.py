@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 
+import wide
 from daemon import Daemon, VarlinkError
 from updates import Deleted, Update, merged, number_gaps
 
@@ -217,6 +218,7 @@ class Workload:
                 before = len(self.updates)
                 if number == 0:
                     self.create(client)
+                    self.widen(daemon, client)
                 self.begin_round(client)
             self.round(daemon, killed=number % 3 != 2)
             if self.failures:
@@ -232,12 +234,22 @@ class Workload:
         self.updates.append(update)
 
     def create(self, client):
-        for name in SHARED:
-            update = Update(self.position(), "CreateArena", name, attributes={"maxBytes": MAX_BYTES, "mode": 0o600})
-            client.call("CreateArena", name=name, maxBytes=MAX_BYTES)
+        for name, most in [*((name, MAX_BYTES) for name in SHARED), ("wide", wide.MAX_BYTES)]:
+            update = Update(self.position(), "CreateArena", name, attributes={"maxBytes": most, "mode": 0o600})
+            client.call("CreateArena", name=name, maxBytes=most)
             update.acknowledged = self.position()
             update.revision = client.call("GetStatus")["status"]["revision"]
             self.updates.append(update)
+
+    def widen(self, daemon, client):
+        """From here on blocks are written while others are made ready."""
+        for method, fields, changed in wide.updates("wide"):
+            entries = {key: Deleted if value is None else value for key, value in changed.items()}
+            update = Update(self.position(), method, "wide", entries)
+            update.revision = client.call(method, **fields)["revision"]
+            update.acknowledged = self.position()
+            self.updates.append(update)
+        wide.wait_until_empty(daemon, client, "wide")
 
     def round(self, daemon, killed):
         self.waiting = 0

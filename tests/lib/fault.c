@@ -20,6 +20,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/aio_abi.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -31,6 +32,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -60,24 +62,34 @@ typedef enum Call {
     CALL_RECV,
     CALL_SEND,
     CALL_MALLOC,
+    CALL_AIO,
     CALLS,
 } Call;
 
 /* The order is known to tests/lib/faults.py too. */
 static const char *const call_names[CALLS] = {
-    [CALL_OPEN] = "open",           [CALL_READ] = "read",
-    [CALL_PREAD] = "pread",         [CALL_WRITE] = "write", /* and writev */
-    [CALL_PWRITE] = "pwrite",                               /* and pwritev */
-    [CALL_FSYNC] = "fsync",         [CALL_FDATASYNC] = "fdatasync",
-    [CALL_RENAME] = "rename",       [CALL_LINK] = "link",
-    [CALL_UNLINK] = "unlink",       [CALL_MKDIR] = "mkdir",
-    [CALL_FTRUNCATE] = "ftruncate", [CALL_FALLOCATE] = "fallocate",
+    [CALL_OPEN] = "open",
+    [CALL_READ] = "read",
+    [CALL_PREAD] = "pread",
+    [CALL_WRITE] = "write",   /* and writev */
+    [CALL_PWRITE] = "pwrite", /* and pwritev, and the end of a write begun by io_submit */
+    [CALL_FSYNC] = "fsync",
+    [CALL_FDATASYNC] = "fdatasync",
+    [CALL_RENAME] = "rename",
+    [CALL_LINK] = "link",
+    [CALL_UNLINK] = "unlink",
+    [CALL_MKDIR] = "mkdir",
+    [CALL_FTRUNCATE] = "ftruncate",
+    [CALL_FALLOCATE] = "fallocate",
     [CALL_MMAP] = "mmap", /* and mremap */
-    [CALL_MEMFD] = "memfd_create",  [CALL_FORK] = "fork",
+    [CALL_MEMFD] = "memfd_create",
+    [CALL_FORK] = "fork",
     [CALL_PIPE] = "pipe", /* and eventfd */
-    [CALL_ACCEPT] = "accept",       [CALL_RECV] = "recv",
+    [CALL_ACCEPT] = "accept",
+    [CALL_RECV] = "recv",
     [CALL_SEND] = "send",     /* and sendmsg */
     [CALL_MALLOC] = "malloc", /* and calloc, realloc, aligned_alloc */
+    [CALL_AIO] = "aio",       /* io_setup, io_submit, io_getevents */
 };
 
 static const struct {
@@ -406,6 +418,45 @@ DEFINE_GATHER(CALL_PWRITE, pwritev, (int fd, const struct iovec *pieces, int cou
 DEFINE_GATHER(CALL_PWRITE, pwritev64,
               (int fd, const struct iovec *pieces, int count, off64_t offset),
               (fd, pieces, count, offset))
+
+/* --- writes that the kernel does while the program goes on */
+
+FIND(syscall)
+
+/* The end of each may be told otherwise than it was. */
+static void end_writes(const void *caller, struct io_event *events, long count)
+{
+    for (long i = 0; i < count; i++) {
+        const struct iocb *request = (const struct iocb *)(uintptr_t)events[i].obj;
+        int saved = errno;
+        int error = fails_at(caller, CALL_PWRITE, (int)request->aio_fildes, NULL);
+
+        errno = saved;
+        if (error == SHORT && events[i].res > 0)
+            events[i].res = (int64_t)half((size_t)events[i].res);
+        else if (error > 0)
+            events[i].res = -error;
+    }
+}
+
+/* Like the C library's it passes on more than its caller gave. */
+__attribute__((no_sanitize("address"))) long syscall(long number, ...)
+{
+    bool aio = number == SYS_io_setup || number == SYS_io_submit || number == SYS_io_getevents;
+    long a[6], n;
+    va_list list;
+
+    va_start(list, number);
+    for (size_t i = 0; i < sizeof(a) / sizeof(a[0]); i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    if (aio && fails_whole(FAILS(CALL_AIO, AT_FDCWD, NULL)))
+        return -1;
+    n = REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (number == SYS_io_getevents)
+        end_writes(__builtin_return_address(0), (struct io_event *)a[3], n);
+    return n;
+}
 
 FIND(sendmsg)
 

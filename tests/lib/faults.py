@@ -15,7 +15,7 @@ import tempfile
 
 # In the order of call_names in fault.c.
 CALLS = ("open", "read", "pread", "write", "pwrite", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir",
-         "ftruncate", "fallocate", "mmap", "memfd_create", "fork", "pipe", "accept", "recv", "send", "malloc")
+         "ftruncate", "fallocate", "mmap", "memfd_create", "fork", "pipe", "accept", "recv", "send", "malloc", "aio")
 
 # Offsets in the page.
 ARMED, OVER, FIRED, COUNT, FRAME_COUNT, FRAMES = 0, 4, 8, 12, 172, 176

@@ -81,10 +81,14 @@ static int put_arena(ImageWriter *writer, const TestArena *arena, uint32_t index
 
     for (uint64_t first = 0; first < arena->row.pages && r == 0; first += block_pages) {
         uint32_t count = (uint32_t)MIN(block_pages, arena->row.pages - first);
+        void *buffer;
 
         for (uint32_t i = 0; i < count; i++)
             pages[i] = (uint32_t)first + i;
-        memcpy(image_writer_buffer(writer), arena->memory + first * HOLDFAST_PAGE_BYTES,
+        r = image_writer_buffer(writer, &buffer);
+        if (r < 0)
+            break;
+        memcpy(buffer, arena->memory + first * HOLDFAST_PAGE_BYTES,
                (size_t)count * HOLDFAST_PAGE_BYTES);
         r = image_writer_put(writer, index, pages, count);
     }

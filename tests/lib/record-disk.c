@@ -13,6 +13,10 @@
  * the middle of an entry, not even of a child that dies with it. (A child that is killed alone may
  * leave half an entry, and then the program does not die of this signal any more.)
  *
+ * A write that the kernel does while the program goes on (io_submit by syscall(2)) is recorded as
+ * it begins: it is done even if the program is killed. A sync that begins before such a write has
+ * ended aborts the program, and so does one that ends short.
+ *
  * What this does not see: system calls that do not go through these functions of the C library, and
  * stores to mapped files. An entry that cannot be written aborts the program. */
 
@@ -23,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -34,6 +39,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -91,6 +97,7 @@ static struct {
     dev_t device;
     pid_t pid;
     Life *life;
+    unsigned under_way; /* writes that this process began and that have not ended */
 
     /* Found once: a forked child could not ask for them. */
     __typeof__(&open) open;
@@ -117,6 +124,7 @@ static struct {
     __typeof__(&rmdir) rmdir;
     __typeof__(&fsync) fsync;
     __typeof__(&fdatasync) fdatasync;
+    __typeof__(&syscall) syscall;
 } record = {.fd = -1};
 
 static void fail(const char *what)
@@ -237,7 +245,7 @@ __attribute__((constructor)) static void record_begin(void)
     FIND(pwritev2), FIND(ftruncate), FIND(truncate), FIND(fallocate), FIND(copy_file_range);
     FIND(sendfile), FIND(mkdir), FIND(mkdirat), FIND(rename), FIND(renameat), FIND(renameat2);
     FIND(link), FIND(linkat), FIND(unlink), FIND(unlinkat), FIND(rmdir), FIND(fsync);
-    FIND(fdatasync);
+    FIND(fdatasync), FIND(syscall);
 #undef FIND
     if (!path || !root)
         return;
@@ -428,6 +436,61 @@ ssize_t pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, in
 ssize_t pwritev64v2(int fd, const struct iovec *pieces, int count, off64_t offset, int flags)
 {
     return write_at(fd, pieces, count, offset, flags);
+}
+
+/* One write at a time is what is begun. */
+static long begin_write(aio_context_t context, long count, struct iocb **requests)
+{
+    const struct iocb *request = requests[0];
+    struct iovec piece = {(void *)(uintptr_t)request->aio_buf, request->aio_nbytes};
+    long n;
+
+    if (count != 1 || request->aio_lio_opcode != IOCB_CMD_PWRITE)
+        fail("an io_submit of another kind is not recorded");
+    enter();
+    n = record.syscall(SYS_io_submit, context, count, requests);
+    if (n == 1) {
+        record.under_way++;
+        wrote((int)request->aio_fildes, &piece, 1, (ssize_t)piece.iov_len, request->aio_offset);
+    }
+    leave();
+    return n;
+}
+
+static long end_writes(aio_context_t context, long least, long most, struct io_event *events,
+                       struct timespec *timeout)
+{
+    long n = record.syscall(SYS_io_getevents, context, least, most, events, timeout);
+
+    for (long i = 0; i < n; i++) {
+        const struct iocb *request = (const struct iocb *)(uintptr_t)events[i].obj;
+
+        if (record.fd >= 0 && events[i].res != (int64_t)request->aio_nbytes)
+            fail("a write that was begun was not done");
+        record.under_way--;
+    }
+    return n;
+}
+
+/* Like the C library's it passes on more than its caller gave. */
+__attribute__((no_sanitize("address"))) long syscall(long number, ...)
+{
+    long arguments[6];
+    va_list list;
+
+    va_start(list, number);
+    for (size_t i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++)
+        arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (!record.syscall)
+        record.syscall = (__typeof__(record.syscall))dlsym(RTLD_NEXT, "syscall");
+    if (number == SYS_io_submit)
+        return begin_write((aio_context_t)arguments[0], arguments[1], (struct iocb **)arguments[2]);
+    if (number == SYS_io_getevents)
+        return end_writes((aio_context_t)arguments[0], arguments[1], arguments[2],
+                          (struct io_event *)arguments[3], (struct timespec *)arguments[4]);
+    return record.syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
+                          arguments[4], arguments[5]);
 }
 
 /* What the kernel copied is read back, through a descriptor that may be read. */
@@ -682,6 +745,8 @@ static int synced(int fd, int (*sync)(int))
 
     if (!is)
         return sync(fd);
+    if (record.under_way > 0)
+        fail("a sync that does not cover what is still being written");
     sync_entry(ENTRY_SYNC_BEGIN, status.st_ino, 0);
     r = sync(fd);
     error = errno;

@@ -87,6 +87,14 @@ static uint64_t page_word(uint64_t page, uint32_t version)
 
 /* --- the child */
 
+static int rig_give_buffer(void *context, void **ret)
+{
+    Rig *rig = context;
+
+    *ret = rig->buffer;
+    return 0;
+}
+
 static int rig_put(void *context, uint32_t index, const uint32_t *pages, uint32_t count)
 {
     Rig *rig = context;
@@ -145,7 +153,7 @@ static void *rig_child(void *context)
             ;
         if (rig->over)
             return NULL;
-        rig->result = sweep_run(rig->sweep, rig->buffer);
+        rig->result = sweep_run(rig->sweep);
         atomic_store_explicit(&rig->finished, true, memory_order_release);
         sem_post(&rig->room);
     }
@@ -208,7 +216,7 @@ static void rig_cut(Rig *rig)
         .capture = rig->capture,
         .arenas = sweeps,
         .count = ARENAS,
-        .sink = {rig, rig_put, rig_turn, rig_scanned},
+        .sink = {rig, rig_give_buffer, rig_put, rig_turn, rig_scanned},
     };
 
     for (size_t i = 0; i < ARENAS; i++) {

@@ -4,7 +4,9 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -83,6 +85,120 @@ Test(image, a_file_system_that_refuses_direct_writes_gets_the_others)
 {
     cr_assert(eq(uint, write_to_disk(false, 1), 1));
     cr_assert(eq(uint, write_to_disk(false, 5), 5));
+}
+
+/* --- writes under way */
+
+static unsigned writes_begun;
+static long refused_call;    /* a number of a system call, or 0 */
+static unsigned wrong_end;   /* of which write the end is told otherwise; 0: of none */
+static int64_t wrong_result; /* an errno, negated, or bytes */
+static unsigned ends;
+
+/* The C library's, for the writer too. Like that one it passes on more than its caller gave. */
+__attribute__((no_sanitize("address"))) long syscall(long number, ...)
+{
+    static __typeof__(&syscall) real;
+    long a[6];
+    long n;
+    va_list list;
+
+    va_start(list, number);
+    for (size_t i = 0; i < ARRAY_SIZE(a); i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    if (real == NULL)
+        real = (__typeof__(real))dlsym(RTLD_NEXT, "syscall");
+    if (number == refused_call) {
+        errno = ENOSYS;
+        return -1;
+    }
+    n = real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    writes_begun += number == SYS_io_submit && n == 1;
+    if (number == SYS_io_getevents && n == 1 && ++ends == wrong_end)
+        ((struct io_event *)a[3])->res = wrong_result;
+    return n;
+}
+
+/* An image that is large enough, on a real disk; the writer's result. It must be right, and as long
+ * as it says, if that is 0. */
+static int write_large(void)
+{
+    _cleanup_(temporary_freep) Temporary *directory = temporary_new();
+    TestArena arena = test_arena_new("large", 17001, true, 3);
+    ImageSpec spec = test_spec(77, "20240229T235959Z", false);
+    int fd = openat(directory->fd, "image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    uint64_t bytes;
+    int r;
+
+    cr_assert(ge(int, fd, 0));
+    if (fcntl(fd, F_SETFL, O_DIRECT) < 0)
+        cr_skip_test("this file system has no way past the page cache");
+    cr_assert(eq(int, fcntl(fd, F_SETFL, 0), 0));
+    writes_begun = ends = 0;
+    r = test_image_write(fd, &spec, &arena, 1, HOLDFAST_BLOCK_PAGES);
+    if (r == 0) {
+        cr_assert(eq(int, test_image_compare(fd, &arena, 1), 0));
+        cr_assert(eq(int, file_size(fd, &bytes), 0));
+        cr_assert(lt(u64, bytes, (17001 + 256) * HOLDFAST_PAGE_BYTES));
+    }
+    test_arena_clear(&arena);
+    close(fd);
+    return r;
+}
+
+Test(image, blocks_of_a_large_image_are_written_while_others_are_made_ready)
+{
+    cr_assert(eq(int, write_large(), 0));
+    cr_assert(eq(uint, writes_begun, DIVIDE_UP(17001, HOLDFAST_BLOCK_PAGES)));
+    cr_assert(eq(uint, ends, writes_begun));
+}
+
+Test(image, without_asynchronous_writes_it_is_written_without)
+{
+    refused_call = SYS_io_setup;
+    cr_assert(eq(int, write_large(), 0));
+    cr_assert(eq(uint, writes_begun, 0));
+    refused_call = SYS_io_submit;
+    cr_assert(eq(int, write_large(), 0));
+    cr_assert(eq(uint, writes_begun, 0));
+}
+
+Test(image, a_write_that_ends_short_or_is_refused_is_done_again)
+{
+    static const int64_t results[] = {0, 1, 4096, 500000, -EINVAL, -EAGAIN, -EINTR};
+
+    for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
+        wrong_end = (unsigned)(1 + i * 11); /* the last one is the image's last block */
+        wrong_result = results[i];
+        cr_assert(eq(int, write_large(), 0));
+        cr_assert(eq(uint, writes_begun, DIVIDE_UP(17001, HOLDFAST_BLOCK_PAGES)));
+    }
+}
+
+Test(image, a_write_that_ends_in_an_error_is_told_wherever_it_is)
+{
+    static const unsigned numbers[] = {1, 2, 30, 66, 67};
+
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+        wrong_end = numbers[i];
+        wrong_result = i % 2 == 0 ? -EIO : -ENOSPC;
+        cr_assert(eq(int, write_large(), (int)wrong_result));
+    }
+}
+
+Test(image, a_size_that_may_not_go_ahead_is_no_error)
+{
+    struct rlimit limit = {.rlim_cur = 17001 * HOLDFAST_PAGE_BYTES + MIB,
+                           .rlim_max = RLIM_INFINITY};
+
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
+    cr_assert(eq(int, write_large(), 0));
+    cr_assert(gt(uint, writes_begun, 0));
+    limit.rlim_cur = 40 * MIB;
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
+    cr_assert(eq(int, write_large(), -EFBIG));
 }
 
 /* --- round trips */
@@ -186,8 +302,10 @@ static ImageWriter *writer_of(int fd, const TestArena *arena, bool zstd)
 
 static int put_page(ImageWriter *writer, const TestArena *arena, uint32_t page)
 {
-    memcpy(image_writer_buffer(writer), arena->memory + (size_t)page * HOLDFAST_PAGE_BYTES,
-           HOLDFAST_PAGE_BYTES);
+    void *buffer;
+
+    cr_assert(eq(int, image_writer_buffer(writer, &buffer), 0));
+    memcpy(buffer, arena->memory + (size_t)page * HOLDFAST_PAGE_BYTES, HOLDFAST_PAGE_BYTES);
     return image_writer_put(writer, 0, &page, 1);
 }
 
