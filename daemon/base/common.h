@@ -20,6 +20,7 @@
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 /* alignment: a power of two. */
+#define ALIGN_DOWN(x, alignment) ((x) & ~((typeof(x))(alignment)-1))
 #define ALIGN_UP(x, alignment) (((x) + (alignment)-1) & ~((typeof(x))(alignment)-1))
 #define DIVIDE_UP(x, y) (((x) + (y)-1) / (y))
 

@@ -14,7 +14,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-#define GIVE_BACK_STEP ((off_t)(32 * MIB))
+#define GIVE_BACK_STEP ((off_t)(4 * MIB))
 
 int file_read_at(int fd, void *data, size_t size, uint64_t offset)
 {

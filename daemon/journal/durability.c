@@ -19,6 +19,9 @@ int journal_fd(const Journal *journal)
     return sync_fd(journal->sync);
 }
 
+/* Little enough that the kernel is through with it in a tenth of a millisecond. */
+#define WRITE_BEHIND_BYTES (256 * KIB)
+
 static bool journal_submit_note(Journal *journal, bool restart)
 {
     const OpenSegment *current = &journal->rotation.current;
@@ -45,6 +48,21 @@ bool journal_submit(Journal *journal)
     if (!journal->want_sync)
         journal->interval_deadline = UINT64_MAX;
     return !journal->want_sync;
+}
+
+void journal_write_behind(Journal *journal)
+{
+    OpenSegment *current = &journal->rotation.current;
+    uint64_t end =
+        ALIGN_DOWN(current->offset, JOURNAL_PAGE_BYTES); /* the next batch is in it, too */
+
+    if (end < current->behind + WRITE_BEHIND_BYTES || sync_pending(journal->sync) > 0)
+        return;
+    if (sync_submit_behind(journal->sync, current->fd, current->behind, end) < 0)
+        return;
+    journal->notes[journal->notes_end++ % SYNC_QUEUE_MAX] =
+        (SyncNote){.fd = current->fd, .behind = true};
+    current->behind = end;
 }
 
 void journal_release(Journal *journal, int fd)
@@ -128,20 +146,27 @@ static void journal_restarted(Journal *journal, int result)
     }
 }
 
+static void journal_take_result(Journal *journal, const SyncNote *note, int result)
+{
+    if (note->behind)
+        return;
+    if (result == 0)
+        histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));
+    if (note->restart)
+        journal_restarted(journal, result);
+    else if (result == 0)
+        journal_synced(journal, note);
+    else if (journal->state != JOURNAL_CONDEMNED)
+        journal_condemn(journal, note->fd, note->salt, result);
+}
+
 void journal_reap(Journal *journal)
 {
     int result;
 
     while (sync_take(journal->sync, &result)) {
         SyncNote note = journal->notes[journal->notes_begin++ % SYNC_QUEUE_MAX];
-        if (result == 0)
-            histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));
-        if (note.restart)
-            journal_restarted(journal, result);
-        else if (result == 0)
-            journal_synced(journal, &note);
-        else if (journal->state != JOURNAL_CONDEMNED)
-            journal_condemn(journal, note.fd, note.salt, result);
+        journal_take_result(journal, &note, result);
         if (note.close_fd)
             close(note.fd);
     }

@@ -6,12 +6,16 @@
 #include "journal/journal.h"
 #include "journal/rotation.h"
 
+/* Of the page cache. */
+#define JOURNAL_PAGE_BYTES 4096u
+
 /* What a request to the sync thread was for. */
 typedef struct SyncNote {
     int fd;
     uint64_t salt;
     JournalMark mark; /* durable when it succeeded */
     bool restart;     /* the beginning anew behind a condemned segment */
+    bool behind;      /* nothing is durable by it */
     bool close_fd;    /* the segment was left: nobody else has its descriptor */
 } SyncNote;
 
@@ -82,6 +86,9 @@ void journal_advance(Journal *journal, const BatchHeader *batch);
 /* Hands what is written to the sync thread; false: nothing to do, or the queue is full (then
  * want_sync is set). */
 bool journal_submit(Journal *journal);
+/* Without a policy that syncs each batch: has what was written sent to the disk, so that the sync
+ * that comes at last has no burst of pages to write, which takes processors from everybody. */
+void journal_write_behind(Journal *journal);
 /* The descriptor of a segment that was left: closed now, or when its syncs are done. */
 void journal_release(Journal *journal, int fd);
 void journal_condemn(Journal *journal, int fd, uint64_t salt, int error);

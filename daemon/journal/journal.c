@@ -11,9 +11,6 @@
 #include "base/file.h"
 #include "journal/journal-internal.h"
 
-/* Of the page cache. */
-#define PAGE_BYTES 4096u
-
 RecordWriter *journal_writer(Journal *journal)
 {
     return &journal->writer;
@@ -93,7 +90,7 @@ void journal_change(Journal *journal, JournalState state, int error)
 void journal_open_writer(Journal *journal)
 {
     journal->writer.data = control_half(journal->control, journal->filling);
-    journal->writer.capacity = journal->control->header->half_bytes - PAGE_BYTES;
+    journal->writer.capacity = journal->control->header->half_bytes - JOURNAL_PAGE_BYTES;
 }
 
 void journal_close_writer(Journal *journal)
@@ -196,7 +193,8 @@ static int journal_write_gathered(Journal *journal, uint64_t begin)
 
     /* With zeros up to the end of the page: a page written in part would first be read from the
      * disk where the page cache does not have it, and this thread would wait. */
-    size_t bytes = (size_t)(ALIGN_UP(batch.offset + (uint64_t)padded, PAGE_BYTES) - batch.offset);
+    size_t bytes =
+        (size_t)(ALIGN_UP(batch.offset + (uint64_t)padded, JOURNAL_PAGE_BYTES) - batch.offset);
     memset(data + padded, 0, bytes - (size_t)padded);
     int r = file_write_at(current->fd, data, bytes, batch.offset);
     if (r < 0) {
@@ -229,8 +227,10 @@ static void journal_written(Journal *journal, uint64_t now)
     case JOURNAL_INTERVAL:
         if (journal->interval_deadline == UINT64_MAX)
             journal->interval_deadline = now + journal->options.sync_interval_usec;
+        journal_write_behind(journal);
         break;
     case JOURNAL_NEVER:
+        journal_write_behind(journal);
         break;
     }
 }

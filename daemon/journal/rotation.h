@@ -19,6 +19,7 @@ typedef struct OpenSegment {
     uint64_t sequence;
     uint64_t salt;
     uint64_t offset; /* where the next batch goes */
+    uint64_t behind; /* up to here writing to the disk was begun */
     uint64_t filled; /* up to here there are zeros (or old contents) to write over */
 } OpenSegment;
 

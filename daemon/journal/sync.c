@@ -5,6 +5,7 @@
  * a fork could split. */
 #include "journal/sync.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +17,8 @@
 typedef struct SyncSlot {
     int fd;
     int result;
+    uint64_t from; /* of what is written behind */
+    uint64_t to;   /* 0: the whole file, durably */
     uint64_t took_usec;
 } SyncSlot;
 
@@ -38,11 +41,27 @@ static int sync_datasync(void *context, int fd)
     return fdatasync(fd) < 0 ? -errno : 0;
 }
 
+/* An error of the disk is told by the next fdatasync. */
+static void sync_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
+{
+    (void)context;
+    (void)sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE);
+}
+
+static const SyncOperations default_operations = {
+    .datasync = sync_datasync,
+    .behind = sync_begin_writing,
+};
+
 static void sync_slot(Sync *sync, SyncSlot *slot)
 {
+    const SyncOperations *operations = &sync->operations;
     uint64_t begin = clock_monotonic();
 
-    slot->result = sync->operations.datasync(sync->operations.context, slot->fd);
+    if (slot->to > 0)
+        operations->behind(operations->context, slot->fd, slot->from, slot->to);
+    else
+        slot->result = operations->datasync(operations->context, slot->fd);
     slot->took_usec = clock_monotonic() - begin;
 }
 
@@ -108,10 +127,7 @@ int sync_new(const SyncOperations *operations, Sync **ret)
         return -errno;
     sync->work_fd = work_fd;
     sync->result_fd = result_fd;
-    if (operations != NULL)
-        sync->operations = *operations;
-    else
-        sync->operations.datasync = sync_datasync;
+    sync->operations = operations != NULL ? *operations : default_operations;
     int r = sync_start(sync);
     if (r < 0)
         return r;
@@ -134,16 +150,26 @@ Sync *sync_free(Sync *sync)
     return NULL;
 }
 
-int sync_submit(Sync *sync, int fd)
+static int sync_submit_slot(Sync *sync, const SyncSlot *slot)
 {
     uint64_t submitted = atomic_load_explicit(&sync->submitted, memory_order_relaxed);
 
     if (submitted - sync->taken >= SYNC_QUEUE_MAX)
         return -EAGAIN;
-    sync->slots[submitted % SYNC_QUEUE_MAX].fd = fd;
+    sync->slots[submitted % SYNC_QUEUE_MAX] = *slot;
     atomic_store_explicit(&sync->submitted, submitted + 1, memory_order_release);
     (void)eventfd_write(sync->work_fd, 1);
     return 0;
+}
+
+int sync_submit(Sync *sync, int fd)
+{
+    return sync_submit_slot(sync, &(SyncSlot){.fd = fd});
+}
+
+int sync_submit_behind(Sync *sync, int fd, uint64_t from, uint64_t to)
+{
+    return sync_submit_slot(sync, &(SyncSlot){.fd = fd, .from = from, .to = to});
 }
 
 int sync_fd(const Sync *sync)

@@ -41,6 +41,19 @@ static int disk_sync(void *context, int fd)
     return atomic_load(&disk->error) != 0 ? -atomic_load(&disk->error) : 0;
 }
 
+static void disk_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
+{
+    TestDisk *disk = context;
+    struct stat status;
+
+    unsigned index = atomic_load(&disk->ranges_count);
+    if (index < TEST_SYNCS_MAX && fstat(fd, &status) == 0)
+        disk->ranges[index] = (TestRange){status.st_ino, from, to};
+    atomic_store(&disk->ranges_count, index + 1);
+    while (atomic_load(&disk->held))
+        usleep(200);
+}
+
 static void test_changed(void *context, JournalState state, int error)
 {
     TestJournal *test = context;
@@ -178,7 +191,11 @@ int test_journal_replay(TestJournal *test)
 
 void test_journal_open(TestJournal *test)
 {
-    SyncOperations operations = {.datasync = disk_sync, .context = &test->disk};
+    SyncOperations operations = {
+        .datasync = disk_sync,
+        .behind = disk_begin_writing,
+        .context = &test->disk,
+    };
     JournalOptions options = test->options;
 
     if (test_journal_replay(test) < 0)

@@ -10,12 +10,21 @@
 
 #define TEST_SYNCS_MAX 256
 
+/* Of bytes whose writing was begun. */
+typedef struct TestRange {
+    uint64_t inode;
+    uint64_t from;
+    uint64_t to;
+} TestRange;
+
 /* What stands in for fdatasync. */
 typedef struct TestDisk {
     atomic_bool held;                /* syncs wait */
     atomic_int error;                /* syncs fail with this */
     atomic_uint syncs;               /* begun so far */
     uint64_t inodes[TEST_SYNCS_MAX]; /* of each */
+    atomic_uint ranges_count;
+    TestRange ranges[TEST_SYNCS_MAX];
 } TestDisk;
 
 typedef struct TestJournal {

@@ -210,6 +210,65 @@ Test(journal, never_syncs_for_a_cut_alone)
     cr_assert(eq(uint, atomic_load(&test->disk.syncs), 1));
 }
 
+/* Appends and commits, batch by batch, until the disk was told so often to begin to write. */
+static void expect_ranges(TestJournal *test, unsigned count)
+{
+    for (int i = 0; i < 10000 && atomic_load(&test->disk.ranges_count) < count; i++) {
+        cr_assert(eq(int, test_journal_append(test, 10, 1000), 0));
+        test_journal_turn(test);
+    }
+    cr_assert(eq(uint, atomic_load(&test->disk.ranges_count), count));
+}
+
+Test(journal, without_syncs_pages_are_sent_to_the_disk_as_they_become_full)
+{
+    static const JournalPolicy policies[] = {JOURNAL_NEVER, JOURNAL_INTERVAL};
+
+    for (size_t i = 0; i < 2; i++) {
+        _cleanup_(test_journal_freep) TestJournal *test = opened(policies[i]);
+        const TestRange *ranges = test->disk.ranges;
+
+        expect_ranges(test, 5);
+        for (unsigned j = 0; j < 5; j++) {
+            bool same = j > 0 && ranges[j].inode == ranges[j - 1].inode;
+            cr_assert(eq(u64, ranges[j].from, same ? ranges[j - 1].to : 0));
+            cr_assert(eq(u64, ranges[j].to % 4096, 0));
+            cr_assert(ge(u64, ranges[j].to - ranges[j].from, 256 * KIB));
+        }
+        cr_assert(eq(u64, ranges[0].inode, test_journal_inode(test, 1)));
+        cr_assert(eq(u64, ranges[1].inode, ranges[0].inode));
+        cr_assert(ne(u64, ranges[4].inode, ranges[0].inode), "segments of a megabyte");
+        expect_replay(test, journal_revision(test->journal), journal_revision(test->journal));
+    }
+}
+
+Test(journal, where_each_batch_is_synced_none_is_sent_before)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = opened(JOURNAL_ALWAYS);
+
+    for (int i = 0; i < 100; i++) {
+        cr_assert(eq(int, test_journal_append(test, 10, 1000), 0));
+        cr_assert(test_journal_settle(test));
+    }
+    cr_assert(eq(uint, atomic_load(&test->disk.ranges_count), 0));
+}
+
+Test(journal, a_segment_left_while_it_is_sent_stays_open_meanwhile)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = opened(JOURNAL_NEVER);
+
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    atomic_store(&test->disk.held, true);
+    expect_ranges(test, 1);
+    journal_commit(test->journal);
+    cr_assert(journal_switch(test->journal));
+    cr_assert(eq(u64, journal_durable_revision(test->journal), 0));
+    atomic_store(&test->disk.held, false);
+    cr_assert(test_journal_until(test, is_durable));
+    cr_assert(eq(uint, atomic_load(&test->disk.syncs), 1));
+    cr_assert(eq(u64, test->disk.inodes[0], test->disk.ranges[0].inode));
+}
+
 Test(journal, a_cut_goes_on_in_the_segment_that_stands_ready)
 {
     _cleanup_(test_journal_freep) TestJournal *test = opened(JOURNAL_ALWAYS);
