@@ -6,9 +6,7 @@
  * space and use memory only where it was touched. Of the chunks that nobody uses a few stay as they
  * are; the housekeeper gives the pages of the others back to the system.
  *
- * Large blocks are mappings of their own. A few of those that come back are kept (the first touch
- * of a page is dear), the others are unmapped by the housekeeper. They grow with mremap(2), which
- * moves page tables and no bytes.
+ * Large blocks are in base/slots.
  *
  * What can go wrong is want of memory, which the caller is told. Everything that describes the
  * memory lies outside it, so that taking and giving a block touches no page that the caller did
@@ -18,22 +16,7 @@
 #include <sys/mman.h>
 
 #include "base/housekeeper.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define POOL_POISON 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POOL_POISON 1
-#endif
-#endif
-#ifdef POOL_POISON
-#include <sanitizer/asan_interface.h>
-#define POISON(block, size) ASAN_POISON_MEMORY_REGION(block, size)
-#define UNPOISON(block, size) ASAN_UNPOISON_MEMORY_REGION(block, size)
-#else
-#define POISON(block, size) ((void)(block), (void)(size))
-#define UNPOISON(block, size) ((void)(block), (void)(size))
-#endif
+#include "base/slots.h"
 
 #define BLOCK_MIN_SHIFT 12
 #define CHUNK_SHIFT 20
@@ -43,8 +26,6 @@
 #define REGION_BYTES (REGION_CHUNKS * CHUNK_BYTES)
 #define BLOCK_BYTES_MAX (UINT64_C(1) << 46)
 #define CHUNKS_KEPT 16
-#define CACHE_BLOCKS 8
-#define CACHE_BYTES_MAX (32 * MIB)
 
 static_assert(POOL_BLOCK_MIN == UINT64_C(1) << BLOCK_MIN_SHIFT, "classes start at the least block");
 static_assert(POOL_KEEP_BYTES == CHUNK_BYTES, "a chunk is the largest small block");
@@ -75,11 +56,6 @@ typedef struct Region {
     Chunk chunks[REGION_CHUNKS];
 } Region;
 
-typedef struct LargeBlock {
-    void *memory;
-    size_t size;
-} LargeBlock;
-
 struct Pool {
     Housekeeper *housekeeper;
     Region *regions;
@@ -88,104 +64,10 @@ struct Pool {
     Chunk *cold;             /* unused, without */
     unsigned warm_count;
     unsigned discarding; /* chunks that the housekeeper has */
-    LargeBlock cache[CACHE_BLOCKS];
-    unsigned cache_next; /* replaced next */
-    size_t cache_bytes;
+    Slots slots;         /* large blocks */
     uint64_t bytes_taken;
-    uint64_t bytes_mapped;
+    uint64_t bytes_mapped; /* of chunks */
 };
-
-static void *memory_map(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (memory == MAP_FAILED)
-        return NULL;
-    /* Nothing depends on either but the length of the pause and the size of a core. */
-    (void)madvise(memory, size, MADV_DONTFORK);
-    (void)madvise(memory, size, MADV_DONTDUMP);
-    return memory;
-}
-
-/* Unmapping by the housekeeper. */
-
-typedef struct UnmapTask {
-    HousekeeperTask task;
-    LargeBlock block;
-} UnmapTask;
-
-static void unmap_run(HousekeeperTask *task)
-{
-    UnmapTask *unmap = (UnmapTask *)task;
-
-    munmap(unmap->block.memory, unmap->block.size);
-    free(unmap);
-}
-
-static void large_unmap(Pool *pool, LargeBlock block)
-{
-    UnmapTask *unmap = NULL;
-
-    UNPOISON(block.memory, block.size);
-    pool->bytes_mapped -= block.size;
-    if (pool->housekeeper != NULL)
-        unmap = malloc(sizeof(*unmap));
-    if (unmap == NULL) {
-        munmap(block.memory, block.size);
-        return;
-    }
-    *unmap = (UnmapTask){.task = {.run = unmap_run}, .block = block};
-    housekeeper_submit(pool->housekeeper, &unmap->task);
-}
-
-/* Large blocks. */
-
-static void *large_take(Pool *pool, size_t size)
-{
-    void *memory;
-
-    for (size_t i = 0; i < CACHE_BLOCKS; i++) {
-        if (pool->cache[i].memory != NULL && pool->cache[i].size == size) {
-            memory = pool->cache[i].memory;
-            pool->cache[i] = (LargeBlock){0};
-            pool->cache_bytes -= size;
-            UNPOISON(memory, size);
-            return memory;
-        }
-    }
-    memory = memory_map(size);
-    if (memory != NULL)
-        pool->bytes_mapped += size;
-    return memory;
-}
-
-static void cache_drop(Pool *pool, size_t slot)
-{
-    LargeBlock block = pool->cache[slot];
-
-    if (block.memory == NULL)
-        return;
-    pool->cache[slot] = (LargeBlock){0};
-    pool->cache_bytes -= block.size;
-    large_unmap(pool, block);
-}
-
-/* What was given last is the likeliest to be wanted again: the oldest go. */
-static void large_give(Pool *pool, void *memory, size_t size)
-{
-    if (size > CACHE_BYTES_MAX) {
-        large_unmap(pool, (LargeBlock){memory, size});
-        return;
-    }
-    cache_drop(pool, pool->cache_next);
-    for (size_t i = 1; i < CACHE_BLOCKS && pool->cache_bytes + size > CACHE_BYTES_MAX; i++)
-        cache_drop(pool, (pool->cache_next + i) % CACHE_BLOCKS);
-    pool->cache[pool->cache_next] = (LargeBlock){memory, size};
-    pool->cache_next = (pool->cache_next + 1) % CACHE_BLOCKS;
-    pool->cache_bytes += size;
-    POISON(memory, size);
-}
 
 /* Chunks. */
 
@@ -230,7 +112,7 @@ static int region_add(Pool *pool)
 
     if (region == NULL)
         return -ENOMEM;
-    region->memory = memory_map(REGION_BYTES);
+    region->memory = slots_map(REGION_BYTES);
     if (region->memory == NULL) {
         free(region);
         return -ENOMEM;
@@ -353,6 +235,7 @@ int pool_new(Housekeeper *housekeeper, Pool **ret)
     if (pool == NULL)
         return -ENOMEM;
     pool->housekeeper = housekeeper;
+    slots_init(&pool->slots, housekeeper);
     *ret = pool;
     return 0;
 }
@@ -364,8 +247,7 @@ Pool *pool_free(Pool *pool)
     if (pool == NULL)
         return NULL;
     assert(pool->bytes_taken == 0);
-    for (size_t i = 0; i < CACHE_BLOCKS; i++)
-        cache_drop(pool, i);
+    slots_deinit(&pool->slots);
     /* A housekeeper that is gone already has run them all. */
     if (pool->discarding > 0)
         housekeeper_drain(pool->housekeeper);
@@ -399,7 +281,7 @@ void *pool_take(Pool *pool, size_t size, size_t *ret_size)
     if (block_size <= POOL_KEEP_BYTES)
         block = small_take(pool, (unsigned)__builtin_ctzll(block_size) - BLOCK_MIN_SHIFT);
     else
-        block = large_take(pool, block_size);
+        block = slots_take(&pool->slots, block_size);
     if (block == NULL)
         return NULL;
     pool->bytes_taken += block_size;
@@ -416,7 +298,7 @@ void pool_give(Pool *pool, void *block, size_t size)
     if (size <= POOL_KEEP_BYTES)
         small_give(pool, block, size);
     else
-        large_give(pool, block, size);
+        slots_give(&pool->slots, block, size);
 }
 
 void *pool_grow(Pool *pool, void *block, size_t block_size, size_t used, size_t size,
@@ -426,11 +308,10 @@ void *pool_grow(Pool *pool, void *block, size_t block_size, size_t used, size_t 
     void *grown;
 
     if (block != NULL && block_size > POOL_KEEP_BYTES && new_size > block_size) {
-        grown = mremap(block, block_size, new_size, MREMAP_MAYMOVE);
-        if (grown == MAP_FAILED)
+        grown = slots_grow(&pool->slots, block, block_size, new_size);
+        if (grown == NULL)
             return NULL;
         pool->bytes_taken += new_size - block_size;
-        pool->bytes_mapped += new_size - block_size;
         *ret_size = new_size;
         return grown;
     }
@@ -450,5 +331,5 @@ uint64_t pool_bytes_taken(const Pool *pool)
 
 uint64_t pool_bytes_mapped(const Pool *pool)
 {
-    return pool->bytes_mapped;
+    return pool->bytes_mapped + pool->slots.mapped;
 }

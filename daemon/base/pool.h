@@ -1,8 +1,8 @@
 /* Private memory that a forked child does not get (MADV_DONTFORK), so that it costs the fork
  * nothing: buffers of connections, the undo log, scratch space. Blocks are powers of two from 4 KiB
- * on, kept for reuse. A block above POOL_KEEP_BYTES that comes back is not unmapped by the caller's
- * thread (that takes long) but handed to the housekeeper. Not thread-safe: the loop's thread alone
- * uses it. */
+ * on. What comes back is kept for reuse, within bounds; memory that goes back to the system is
+ * handed to the housekeeper, not freed by the caller's thread (that takes long). Not thread-safe:
+ * the loop's thread alone uses it. */
 #pragma once
 
 #include "base/common.h"
@@ -13,7 +13,8 @@
 typedef struct Pool Pool;
 typedef struct Housekeeper Housekeeper;
 
-/* housekeeper: unmaps large blocks; NULL where there is none (tests, tools): unmapped at once. */
+/* housekeeper: gives memory back to the system; NULL where there is none (tests, tools): at once.
+ */
 int pool_new(Housekeeper *housekeeper, Pool **ret);
 /* All blocks must have been given back. NULL is fine. */
 Pool *pool_free(Pool *pool);
@@ -28,6 +29,6 @@ void pool_give(Pool *pool, void *block, size_t size);
 void *pool_grow(Pool *pool, void *block, size_t block_size, size_t used, size_t size,
                 size_t *ret_size);
 
-/* Bytes handed out now, and bytes mapped in all. */
+/* Bytes handed out now, and bytes that may have pages in all. */
 uint64_t pool_bytes_taken(const Pool *pool);
 uint64_t pool_bytes_mapped(const Pool *pool);

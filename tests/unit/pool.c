@@ -121,7 +121,7 @@ Test(pool, grow_keeps_the_used_bytes_from_the_least_to_large_blocks)
     unsigned char *block = pool_take(pool, 1, &size);
 
     block[0] = 0;
-    while (size < 16 * MIB) {
+    while (size < 128 * MIB) {
         unsigned char *grown = pool_grow(pool, block, size, size, size + 1, &grown_size);
 
         cr_assert(ne(ptr, grown, NULL));
@@ -136,6 +136,78 @@ Test(pool, grow_keeps_the_used_bytes_from_the_least_to_large_blocks)
     }
     pool_give(pool, block, size);
     pool_free(pool);
+}
+
+Test(pool, a_large_block_grows_where_it_is_and_leaves_its_pages_to_the_next)
+{
+    Pool *pool = new_pool(NULL);
+    unsigned char *first = NULL, resident[16 * MIB / 4096];
+    size_t size;
+
+    for (int round = 0; round < 3; round++) {
+        unsigned char *block = pool_take(pool, 2 * MIB, &size);
+
+        while (size < 16 * MIB)
+            cr_assert(eq(ptr, pool_grow(pool, block, size, size, size + 1, &size), block));
+        cr_assert(eq(u64, pool_bytes_mapped(pool), 16 * MIB));
+        if (round == 0)
+            first = block;
+        cr_assert(eq(ptr, block, first));
+        cr_assert(eq(int, mincore(block, 16 * MIB, resident), 0));
+        for (size_t i = 0; i < sizeof(resident); i++)
+            cr_assert(eq(int, resident[i] & 1, round > 0), "page %zu in round %d", i, round);
+        memset(block, round, size);
+        pool_give(pool, block, size);
+        cr_assert(eq(u64, pool_bytes_taken(pool), 0));
+        cr_assert(eq(u64, pool_bytes_mapped(pool), 16 * MIB));
+    }
+    pool_free(pool);
+}
+
+/* What a small block has of a large one's pages counts as kept: else each of many could have them.
+ */
+Test(pool, pages_behind_a_block_are_bounded_too)
+{
+    enum { COUNT = 16 };
+    Pool *pool = new_pool(NULL);
+    void *small[COUNT];
+    size_t size;
+
+    for (int i = 0; i < COUNT; i++) {
+        void *large = pool_take(pool, 16 * MIB, &size);
+
+        pool_give(pool, large, size);
+        small[i] = pool_take(pool, 2 * MIB, &size);
+        cr_assert(le(u64, pool_bytes_mapped(pool), pool_bytes_taken(pool) + 32 * MIB));
+    }
+    for (int i = 0; i < COUNT; i++)
+        pool_give(pool, small[i], 2 * MIB);
+    cr_assert(le(u64, pool_bytes_mapped(pool), 32 * MIB));
+    pool_free(pool);
+}
+
+Test(pool, address_space_of_many_large_blocks_goes_back)
+{
+    enum { COUNT = 40 };
+    Housekeeper *housekeeper;
+    Pool *pool;
+    void *blocks[COUNT];
+    unsigned char resident;
+    unsigned there = 0;
+    size_t size;
+
+    cr_assert(eq(int, housekeeper_new(&housekeeper), 0));
+    pool = new_pool(housekeeper);
+    for (int i = 0; i < COUNT; i++)
+        blocks[i] = pool_take(pool, 2 * MIB, &size);
+    for (int i = 0; i < COUNT; i++)
+        pool_give(pool, blocks[i], size);
+    housekeeper_drain(housekeeper);
+    for (int i = 0; i < COUNT; i++)
+        there += mincore(blocks[i], 4096, &resident) == 0;
+    cr_assert(le(uint, there, 16));
+    pool_free(pool);
+    housekeeper_free(housekeeper);
 }
 
 static void blocks_are_bounded(Housekeeper *housekeeper)
@@ -212,7 +284,8 @@ Test(pool, a_forked_child_has_neither_small_nor_large_blocks)
         *(char *)blocks[i] = 'x';
     }
     /* The last one once more after it was moved. */
-    blocks[2] = pool_grow(pool, blocks[2], size, size, size + 1, &size);
+    while (size < 64 * MIB)
+        blocks[2] = pool_grow(pool, blocks[2], size, size, size + 1, &size);
     child = fork();
     if (child == 0) {
         unsigned char resident;
