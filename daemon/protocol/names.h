@@ -1,28 +1,27 @@
 /* The names of the objects that are open in a scan, as keyed hashes, to find duplicates: for this
  * folder alone.
  *
- * A stack of 8 bytes a name: those of an inner object lie above those of the outer ones and go when
- * it closes. A small object is searched from end to end, a large one through a table that all open
- * objects share. */
+ * The first sixteen of each object are on a stack: those of an inner object lie above those of the
+ * outer ones and go when it closes. An object of more has a set of its own. */
 #pragma once
 
 #include "base/common.h"
 #include "base/pool.h"
 
-/* Objects of more names than this are in the table. */
+/* Objects of more names than this have a set. */
 #define NAMES_LINEAR_MAX 16
 #define NAMES_SMALL 48
+
+typedef struct NamesTable NamesTable;
 
 typedef struct Names {
     Pool *pool;
     uint64_t *keys;
     uint32_t count;
     uint32_t capacity;
-    size_t keys_block; /* 0: keys is `small` */
-    uint64_t *table;   /* open addressing, linear; 0: free */
-    size_t table_block;
-    size_t mask;
-    size_t used;
+    size_t keys_block;  /* 0: keys is `small` */
+    NamesTable *table;  /* of the innermost object that has one */
+    size_t table_bytes; /* of all tables */
     uint64_t small[NAMES_SMALL];
 } Names;
 
@@ -41,3 +40,5 @@ void names_clear(Names *names);
 int names_add(Names *names, uint32_t base, uint64_t hash);
 /* Closes that object; it is the innermost. */
 void names_pop(Names *names, uint32_t base);
+/* Bytes taken from the pool. */
+size_t names_memory(const Names *names);

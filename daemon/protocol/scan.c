@@ -118,8 +118,7 @@ int scan_new(Pool *pool, Scan **ret)
 
 size_t scan_memory(const Scan *scan)
 {
-    return scan->stack_block + scan->names.keys_block + scan->names.table_block +
-           scan->scratch.capacity;
+    return scan->stack_block + names_memory(&scan->names) + scan->scratch.capacity;
 }
 
 static void stack_clear(Scan *scan)
@@ -163,7 +162,7 @@ void scan_start(Scan *scan, unsigned levels, unsigned depth_max)
 /* Gives back what a large text took. */
 static void trim(Scan *scan)
 {
-    if (scan->names.keys_block + scan->names.table_block > KEEP_BYTES)
+    if (names_memory(&scan->names) > KEEP_BYTES)
         names_clear(&scan->names);
     if (scan->scratch.capacity > KEEP_BYTES)
         buffer_clear(&scan->scratch);

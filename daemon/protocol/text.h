@@ -31,8 +31,21 @@ static inline bool text_is_space(char c)
     return text_class(c) == TEXT_SPACE;
 }
 
+/* Mostly one byte, or the indentation of a line; but a message may be nothing else. */
 static inline const char *text_skip_space(const char *at, const char *end)
 {
+#ifdef __SSE2__
+    for (; end - at >= 16 && text_is_space(*at); at += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i space = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(' ')),
+                                                  _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n'))),
+                                     _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\t')),
+                                                  _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r'))));
+        unsigned mask = (unsigned)_mm_movemask_epi8(space);
+        if (mask != 0xFFFF)
+            return at + __builtin_ctz(~mask);
+    }
+#endif
     while (at < end && text_is_space(*at))
         at++;
     return at;

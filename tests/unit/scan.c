@@ -311,6 +311,45 @@ Test(scan, duplicates_are_found_in_large_objects)
     }
 }
 
+/* Objects of the same hundred names within each other, at every tenth; at the end the outermost has
+ * one more. */
+static size_t nest(char *at, unsigned depth, const char *more)
+{
+    char *begin = at;
+
+    *at++ = '{';
+    for (unsigned i = 0; i < 100; i++) {
+        at += sprintf(at, "%s\"n%u\":", i > 0 ? "," : "", i);
+        if (i % 10 == 5 && depth > 1)
+            at += nest(at, depth - 1, NULL);
+        else
+            *at++ = '1';
+    }
+    if (more != NULL)
+        at += sprintf(at, ",\"%s\":1", more);
+    *at++ = '}';
+    *at = '\0';
+    return (size_t)(at - begin);
+}
+
+Test(scan, large_objects_within_each_other_have_names_of_their_own)
+{
+    static const char *const names[] = {"new", "n3", "n16", "n17", "n99"};
+    char *text = malloc(200 * KIB);
+    uint64_t idle = pool_bytes_taken(pool);
+    ScanSpan root;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        size_t size = nest(text, 3, names[i]);
+        cr_assert(eq(int, scan_text(scan, BYTES(text, size), 4, &root), i == 0 ? 0 : -EBADMSG),
+                  "%s", names[i]);
+        if (i > 0)
+            cr_assert(eq(str, (char *)scan_reason(scan), "duplicate name"));
+        cr_assert(le(u64, pool_bytes_taken(pool), idle + 128 * KIB));
+    }
+    free(text);
+}
+
 Test(scan, large_text_leaves_little_memory_behind)
 {
     uint64_t idle = pool_bytes_taken(pool);
