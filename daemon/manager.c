@@ -206,10 +206,10 @@ static void end_turn(Manager *manager)
     }
     job_turn(manager->job);
     tell_failed(manager);
+    manager->turn_started = false; /* what goes on there is of the next one */
     server_flush(manager->server,
                  MAX(journal_replied_revision(manager->journal), manager->failed_told));
     set_deadline(manager);
-    manager->turn_started = false;
 }
 
 /* Turns until all replies have left and the checkpoint is over, as far as that comes soon. */

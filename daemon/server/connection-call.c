@@ -189,12 +189,15 @@ static bool connection_check_full(Connection *connection)
 }
 
 /* Where its user's buffers are used up, a connection that has a part in that first sends what it
- * has; one that has none is refused. */
+ * has; one that has none is refused. A message that just fits goes on: it leaves its memory to its
+ * reply. */
 static bool connection_check_buffers(Connection *connection)
 {
     Server *server = connection->server;
 
     if (_likely_(limits_room(&server->limits, connection->user) > 0) || connection->input.size == 0)
+        return true;
+    if (!connection->input.borrowed && !limits_exceeded(&server->limits, connection->user))
         return true;
     if (output_unsent(&connection->output) > 0) {
         connection->full = true;
@@ -215,6 +218,9 @@ static bool connection_run_next(Connection *connection)
     switch (input_next(&connection->input, &server->shared, server->limits.max.message_bytes_max,
                        &message, &reason)) {
     case INPUT_NONE:
+        return false;
+    case INPUT_LATER:
+        connection_make_ready(connection);
         return false;
     case INPUT_MESSAGE:
         deadlines_remove(connection);

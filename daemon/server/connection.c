@@ -102,6 +102,7 @@ void connection_make_ready(Connection *connection)
         return;
     TAILQ_INSERT_TAIL(&connection->server->ready, connection, ready_link);
     connection->ready = true;
+    connection->ready_turn = connection->server->turn;
 }
 
 static void connection_account(Connection *connection)
@@ -193,6 +194,21 @@ static void connection_drain(Connection *connection)
         connection_free(connection);
 }
 
+static void connection_receive(Connection *connection)
+{
+    if (connection->state == CONNECTION_LINGERING)
+        connection_drain(connection);
+    else
+        connection_read(connection);
+}
+
+/* The rest of a message, or bytes that nobody wants: likely many, which come after the replies of
+ * those who sent a call. */
+static bool connection_is_bulk(const Connection *connection)
+{
+    return connection->state == CONNECTION_LINGERING || connection->input.size > 0;
+}
+
 static void connection_on_event(evutil_socket_t fd, short what, void *context)
 {
     Connection *connection = context;
@@ -204,20 +220,30 @@ static void connection_on_event(evutil_socket_t fd, short what, void *context)
     }
     if (!(what & EV_READ))
         return;
-    if (connection->state == CONNECTION_LINGERING)
-        connection_drain(connection);
-    else if (connection->ready && !connection->server->stopped)
+    if (connection->ready && !connection->server->stopped)
         return; /* what has gathered comes first */
-    else if (connection_reads(connection))
-        connection_read(connection);
-    else if (connection_hung_up(connection))
-        connection_free(connection);
-    else
-        connection_rewatch(connection, false);
+    if (!connection_reads(connection)) {
+        if (connection_hung_up(connection))
+            connection_free(connection);
+        else
+            connection_rewatch(connection, false);
+    } else if (connection_is_bulk(connection) && !connection->server->stopped) {
+        connection->reads_on = true;
+        connection_make_ready(connection);
+    } else {
+        connection_receive(connection);
+    }
 }
 
 void connection_go_on(Connection *connection)
 {
+    bool reads_on = connection->reads_on;
+
+    connection->reads_on = false;
+    if (reads_on && connection_reads(connection)) {
+        connection_receive(connection);
+        return;
+    }
     connection_run(connection);
     connection_end_turn(connection);
 }

@@ -39,8 +39,10 @@ struct Connection {
     bool end_seen; /* the peer has shut down its side, or hung up */
     bool full;     /* calls wait until the output has drained to full_until */
     bool ready;    /* in the server's list of those that can go on */
+    bool reads_on; /* when it goes on, it reads */
     bool broken;   /* the next flush frees it */
     bool refused;  /* was above the limits, not counted among the connections */
+    uint64_t ready_turn;
     size_t full_until;
     uint64_t lingered; /* bytes thrown away since it was told goodbye */
 

@@ -12,11 +12,15 @@
 
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "server/server.h"
 
 #define READ_FIRST                                                                                 \
     (16 * KIB) /* room for the first read into an own buffer; doubles with what has gathered */
+#define READ_ON (16 * KIB) /* of a message that has begun: the next piece comes when others had their turn */
 #define READ_LEAST (4 * KIB) /* less room than this is not worth a system call */
+#define FEED_BYTES (4 * KIB) /* between two looks at the clock */
+#define FEED_USEC 50
 
 int input_shared_init(InputShared *shared, Pool *pool)
 {
@@ -107,7 +111,7 @@ static ssize_t input_receive_own(Input *input, int fd, uint64_t room)
             return r;
     }
 
-    ssize_t n = recv(fd, own->data + own->end, MIN(own->capacity - own->end, SERVER_READ_BYTES), 0);
+    ssize_t n = recv(fd, own->data + own->end, MIN(own->capacity - own->end, READ_ON), 0);
     if (n < 0)
         n = -errno;
     else
@@ -168,7 +172,29 @@ static InputResult input_begin(Input *input, InputShared *shared, const char **r
         return INPUT_NO_MEMORY;
     scan_start(input->scan, 2, SCAN_DEPTH_MAX);
     input->begun = true;
+    input->fed = 0;
     return INPUT_MESSAGE;
+}
+
+/* As much as takes about FEED_USEC; text of short tokens takes ten times as long as one long
+ * string. */
+static int input_feed(Input *input)
+{
+    uint64_t end = 0, now = 0;
+    int r;
+
+    do {
+        size_t left = input->size - input->fed;
+
+        input->fed += MIN(left, FEED_BYTES);
+        r = scan_feed(input->scan, input->data, input->fed);
+        if (r != SCAN_MORE || left <= FEED_BYTES)
+            break;
+        now = clock_monotonic();
+        if (end == 0)
+            end = now + FEED_USEC;
+    } while (now < end);
+    return r;
 }
 
 static InputResult input_scan(Input *input, InputShared *shared, uint64_t bytes_max,
@@ -179,8 +205,10 @@ static InputResult input_scan(Input *input, InputShared *shared, uint64_t bytes_
         if (result != INPUT_MESSAGE)
             return result;
     }
-    switch (scan_feed(input->scan, input->data, input->size)) {
+    switch (input_feed(input)) {
     case SCAN_MORE:
+        if (input->fed < input->size)
+            return INPUT_LATER;
         return input->size > bytes_max ? INPUT_TOO_LONG : INPUT_NONE;
     case SCAN_DONE:
         input->message_size = scan_end(input->scan);

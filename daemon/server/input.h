@@ -28,6 +28,7 @@ typedef struct Input {
     const char *data; /* what is not worked off, in own or (borrowed) in the shared block */
     size_t size;
     size_t message_size; /* of the message in front, once it is complete */
+    size_t fed;          /* how much of it the scan was given */
     Scan *scan; /* of the message in front; between messages kept until the end of the turn */
     bool borrowed;
     bool begun;      /* the message in front is being scanned */
@@ -38,6 +39,7 @@ typedef struct Input {
 
 typedef enum InputResult {
     INPUT_NONE,     /* no complete message */
+    INPUT_LATER,    /* not known yet: call again in another turn */
     INPUT_MESSAGE,  /* a message; stays in front until input_consume */
     INPUT_BAD,      /* no JSON object, or not ended as it must be */
     INPUT_TOO_LONG, /* longer than allowed */

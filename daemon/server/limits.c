@@ -74,6 +74,12 @@ uint64_t limits_room(const Limits *limits, const User *user)
     return MIN(room, user_room);
 }
 
+bool limits_exceeded(const Limits *limits, const User *user)
+{
+    return limits->buffer_bytes > limits->max.buffer_bytes_max ||
+           (user != NULL && user->buffer_bytes > limits_maximum(limits, LIMIT_BUFFERS));
+}
+
 const char *limits_name(Limit limit)
 {
     return limit_names[limit];

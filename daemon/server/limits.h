@@ -41,6 +41,8 @@ void limits_leave(Limits *limits, User *user);
 void limits_account(Limits *limits, User *user, uint64_t before, uint64_t now);
 /* Bytes by which buffers of that user may grow. */
 uint64_t limits_room(const Limits *limits, const User *user);
+/* They are larger than they may be. */
+bool limits_exceeded(const Limits *limits, const User *user);
 
 /* The limit as clients know it, and its value. */
 const char *limits_name(Limit limit);

@@ -19,7 +19,7 @@
 #include "server/connection.h"
 #include "server/server-private.h"
 
-#define ACCEPTS_A_TURN 64
+#define ACCEPTS_A_TURN 4
 #define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 #define ACCEPT_RETRY_USEC (100 * USEC_PER_MSEC)
 

@@ -29,11 +29,11 @@ struct Server {
     ConnectionList all;
     ConnectionList sending; /* have output, or are to be closed: looked at by the next flush */
     ConnectionList stuck;   /* have output that their socket takes no more of for now */
-    ConnectionList ready;   /* have input or a stream that can go on in the next turn */
+    ConnectionList ready;   /* have input or a stream that can go on when the replies are sent */
     ConnectionList parked;  /* in the order of parking */
     Deadlines messages;     /* a message has begun */
     Deadlines lingering;    /* closed by us, not yet by the peer */
-    struct event wake;      /* made active to run the ready ones: the loop does not sleep then */
+    struct event wake;      /* active while there is something to do: the loop does not sleep */
 
     ListenerList listeners;
     struct event accept_retry;
@@ -47,7 +47,8 @@ struct Server {
     Latency *latency;
     bool stopped;
     unsigned refusals;
-    uint64_t now; /* clock of this turn; 0: not asked for yet */
+    uint64_t now;  /* clock of this turn; 0: not asked for yet */
+    uint64_t turn; /* number of flushes */
 };
 
 uint64_t server_now(Server *server);

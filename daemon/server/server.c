@@ -1,9 +1,10 @@
 /* The server: lists of connections by what they wait for, and the turn.
  *
- * A turn: the loop calls the events of connections that can be read or written and, if there are
- * any, the one that runs those that are ready from the last turn; calls are parked, wait, or leave
- * replies; server_flush sends. Each list is walked by who has something to do with it alone, so
- * that a thousand idle connections cost nothing.
+ * A turn: the loop calls the events of connections that can be read or written; calls are parked,
+ * wait, or leave replies; server_flush sends, and then those go on that have more to do than fits
+ * in a turn. So a call waits for a piece of theirs at most, and its reply for none. Each list is
+ * walked by who has something to do with it alone, so that a thousand idle connections cost
+ * nothing.
  *
  * What can go wrong concerns single connections and is dealt with there. */
 #include "server/server.h"
@@ -15,6 +16,7 @@
 #include "server/server-private.h"
 
 #define SCRATCH_KEEP_BYTES (1 * MIB)
+#define GO_ON_USEC 50 /* one piece takes about that */
 
 uint64_t server_now(Server *server)
 {
@@ -28,22 +30,10 @@ void server_wake(Server *server)
     event_active(&server->wake, EV_TIMEOUT, 0);
 }
 
-/* Only those that were ready before this turn: what they leave to do is for the next one. */
+/* That the loop has turned is all. */
 static void server_on_wake(evutil_socket_t fd, short what, void *context)
 {
-    Server *server = context;
-    ConnectionList list = TAILQ_HEAD_INITIALIZER(list);
-    Connection *connection;
-
-    (void)fd, (void)what;
-    if (server->stopped)
-        return;
-    TAILQ_CONCAT(&list, &server->ready, ready_link);
-    while ((connection = TAILQ_FIRST(&list)) != NULL) {
-        TAILQ_REMOVE(&list, connection, ready_link);
-        connection->ready = false;
-        connection_go_on(connection);
-    }
+    (void)fd, (void)what, (void)context;
 }
 
 /* Those that cannot be watched now are tried again, as after a want of descriptors; the others do
@@ -215,10 +205,34 @@ void server_stop(Server *server)
 
 /* --- turns */
 
+/* Those that had more to do than one turn takes when it ended, one after the other, each a piece,
+ * until new calls should be looked at again; the others come first the next time. What they leave
+ * to do, and their replies, are for the next turn, which does not wait. */
+static void server_go_on(Server *server)
+{
+    Connection *connection = TAILQ_FIRST(&server->ready);
+    uint64_t end;
+
+    if (server->stopped || connection == NULL)
+        return;
+    server_wake(server);
+    end = server_now(server) + GO_ON_USEC;
+    while (connection != NULL && connection->ready_turn < server->turn) {
+        TAILQ_REMOVE(&server->ready, connection, ready_link);
+        connection->ready = false;
+        connection_go_on(connection);
+        if (clock_monotonic() >= end)
+            break;
+        connection = TAILQ_FIRST(&server->ready);
+    }
+    server->now = 0;
+}
+
 void server_flush(Server *server, uint64_t durable)
 {
     Connection *next;
 
+    server->turn++; /* who can go on because all is sent lets its client read first */
     for (Connection *connection = TAILQ_FIRST(&server->sending); connection != NULL;
          connection = next) {
         next = TAILQ_NEXT(connection, output_link);
@@ -226,11 +240,10 @@ void server_flush(Server *server, uint64_t durable)
     }
     if (latency_due(server->latency, durable))
         latency_left(server->latency, durable, clock_monotonic());
+    server->now = 0;
+    server_go_on(server);
     buffer_truncate(&server->scratch, 0);
     buffer_shrink(&server->scratch, SCRATCH_KEEP_BYTES);
-    server->now = 0;
-    if (server_has_work(server))
-        server_wake(server);
 }
 
 static void server_fail_list(ConnectionList *list, uint64_t durable, uint64_t failed_to)

@@ -2,8 +2,9 @@
  * it is given, sends replies in the order of the calls. Knows nothing of what the calls mean.
  *
  * A turn of the loop: every readable connection reads at most SERVER_READ_BYTES and runs the calls
- * that are complete (at most SERVER_CALLS_A_TURN, the rest goes on in the next turn); then the
- * manager calls server_flush, which sends, with one send a connection, what may leave. Turn with
+ * that are complete (at most SERVER_CALLS_A_TURN); then the manager calls server_flush, which
+ * sends, with one send a connection, what may leave. Last come those that have more: a message that
+ * was begun before, calls beyond that number. They go on by pieces of the same size. Turn with
  * EVLOOP_ONCE: EVLOOP_NONBLOCK alone does not come back while a socket can be written to, since the
  * sending is in server_flush. */
 #pragma once
@@ -76,7 +77,8 @@ int server_accept(Server *server);
 /* Stops accepting and reading; what is queued is still sent by server_flush. */
 void server_stop(Server *server);
 
-/* End of a turn: sends what may leave. durable: replies held for a revision above it stay. */
+/* End of a turn: sends what may leave, and lets those go on that have more to do. durable: replies
+ * held for a revision above it stay. */
 void server_flush(Server *server, uint64_t durable);
 /* Updates up to and including failed_to but above durable did not become durable: their held
  * replies are replaced. */

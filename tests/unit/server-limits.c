@@ -150,6 +150,26 @@ Test(server_limits, what_the_scan_of_half_a_message_takes_counts_among_the_buffe
     expect_names_refused(600 * 1000, 44000);
 }
 
+Test(server_limits, a_message_may_take_all_that_its_user_has)
+{
+    ServerLimits limits = serving_limits;
+    limits.buffer_bytes_max = 4 * MIB;
+    Serving *serving = serving_new(&limits);
+    Client client = client_new(serving);
+    char *text = malloc(600 * KIB);
+
+    memset(text, ' ', 600 * KIB);
+    memcpy(text, "{\"method\":\"Echo\"", 16);
+    client_send(&client, text, 600 * KIB);
+    serving_turns(serving, 40);
+    cr_expect(eq(u64, server_buffer_bytes(serving->server), 1 * MIB));
+    client_send(&client, "}", 2);
+    client_expect_text(&client, "{\"parameters\":{}}", '\0');
+    free(text);
+    client_free(&client);
+    serving_free(serving);
+}
+
 Test(server_limits, buffers_used_up_by_replies_nobody_reads_stop_that_user)
 {
     ServerLimits limits = serving_limits;

@@ -173,12 +173,50 @@ Test(server, one_connection_runs_no_more_than_its_share_in_a_turn)
     send_echoes(&many, 1000);
     client_call(&one, ECHO(2));
     serving_turn(serving);
-    cr_expect(eq(uint, serving->calls, SERVER_CALLS_A_TURN + 1));
+    cr_expect(eq(uint, serving->calls, 2 * SERVER_CALLS_A_TURN + 1), "a piece, and another one");
     cr_expect(server_has_work(serving->server));
     client_expect_text(&one, ECHOED(2), '\0');
     client_expect(&many, 1000, '\n');
     cr_expect(not(server_has_work(serving->server)));
     client_free(&many);
+    client_free(&one);
+    serving_free(serving);
+}
+
+#define PUT "{\"method\":\"Put\"}"
+
+Test(server, a_call_comes_before_what_others_have_left_to_do)
+{
+    Serving *serving = serving_new(NULL);
+    Client many = client_new(serving), large = client_new(serving), one = client_new(serving);
+    char *text = malloc(1 * MIB), *calls = malloc(1000 * sizeof(PUT)), expected[64];
+
+    memset(text, ' ', 1 * MIB);
+    memcpy(text, PUT, strlen(PUT) - 1);
+    client_send(&large, text, 100 * KIB);
+    for (unsigned i = 0; i < 1000; i++)
+        memcpy(calls + i * sizeof(PUT), PUT, sizeof(PUT));
+    client_send(&many, calls, 1000 * sizeof(PUT));
+    serving_until(serving, serving->revision >= SERVER_CALLS_A_TURN);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t before = serving->revision;
+
+        cr_assert(server_has_work(serving->server));
+        client_send(&large, text + 1 * KIB, 50 * KIB);
+        client_call(&one, PUT);
+        serving_turn(serving);
+        cr_assert(client_read(&one));
+        snprintf(expected, sizeof(expected), "{\"parameters\":{\"revision\":%llu}}",
+                 (unsigned long long)before + 1);
+        client_expect_text(&one, expected, '\0');
+    }
+    client_expect(&many, 1000, '\0');
+    client_call(&large, "}");
+    client_expect(&large, 1, '\0');
+    free(text);
+    free(calls);
+    client_free(&many);
+    client_free(&large);
     client_free(&one);
     serving_free(serving);
 }
