@@ -17,7 +17,7 @@
 
 #define READ_FIRST                                                                                 \
     (16 * KIB) /* room for the first read into an own buffer; doubles with what has gathered */
-#define READ_ON (16 * KIB) /* of a message that has begun: the next piece comes when others had their turn */
+#define READ_ON (16 * KIB)   /* of a message that has begun, before others have their turn */
 #define READ_LEAST (4 * KIB) /* less room than this is not worth a system call */
 #define FEED_BYTES (4 * KIB) /* between two looks at the clock */
 #define FEED_USEC 50

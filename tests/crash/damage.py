@@ -3,10 +3,14 @@ that ends with 65 and a message that names the file and the place, or comes up w
 behind the journal's durable mark nobody was promised, so there a start may also come up with the first of the updates. The
 mark's sector follows the updates within milliseconds, and is waited for. Never anything else.
 
+Each place is a start of the real daemon: as many at a time as there are processors, on small files, in memory where that
+can be (what reaches the disk when is not looked at here, but in power-cut.py).
+
 HOLDFAST_DAMAGES: how many places of each file, evenly spread; 0 is every one."""
 
 import contextlib
 import glob
+import multiprocessing
 import os
 import random
 import shutil
@@ -15,11 +19,14 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from daemon import REPORTS, Daemon, DaemonEnded, equal, eventually, run, test  # noqa: E402
+from daemon import REPORTS, Daemon, DaemonEnded, equal, eventually, in_memory, run, test  # noqa: E402
 
 DAMAGES = int(os.environ.get("HOLDFAST_DAMAGES", "60"))
-OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.SegmentBytesMax=16M"]
+# Small segments: each start reads them to the end, and makes two.
+OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Journal.SegmentBytesMax=1M"]
 EX_DATAERR = 65
+CONTEXT = multiprocessing.get_context("fork")
+WORKERS = len(os.sched_getaffinity(0))
 
 
 def update(client, number):
@@ -67,9 +74,9 @@ def marked_revision(daemon):
 class Saved:
     """What a daemon left behind when it was killed: the files, and the states that it went through."""
 
-    def __init__(self, sync, checkpoints_after=(), count=16, journal=True, retired=False):
+    def __init__(self, sync, checkpoints_after=(), count=16, journal=True, retired=False, compression="none"):
         """retired: with the segments that were retired, as if it had been killed before that."""
-        self.options = OPTIONS + [f"Journal.Sync={sync}"]
+        self.options = OPTIONS + [f"Journal.Sync={sync}", f"Checkpoint.Compression={compression}"]
         self.states, self.files = [{}], {}
         daemon = Daemon(options=self.options)
         with daemon.client() as client:
@@ -154,18 +161,52 @@ class Saved:
         except AssertionError as error:
             raise AssertionError(f"{'/'.join(name)} {what}: {error}\n{self.daemon.log()[-3000:]}") from error
 
-    def campaign(self, name, prefix=False, allowed=("whole", "refused", "first updates")):
-        """Flips and truncations of one file."""
-        content, size = self.files[name]
+    def judge_all(self, name, chosen, prefix, allowed):
+        """How they ended: {outcome: number}."""
         outcomes = {}
-        for what, changed in list(flips(content, size)) + list(truncations(content)):
+        for damage in chosen:
+            what, changed = damaged(*self.files[name], *damage)
             outcome = self.judge(name, {name: changed}, what, prefix)
             if outcome not in allowed:
                 raise AssertionError(f"{'/'.join(name)} {what}: {outcome}\n{self.daemon.log()[-3000:]}")
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        return outcomes
+
+    def work(self, results, *arguments):
+        """In a process of its own, with a daemon of its own."""
+        self.daemon = Daemon(options=self.options, start=False)
+        try:
+            results.send(self.judge_all(*arguments))
+        except Exception as error:
+            results.send(error)
+        finally:
+            self.daemon.remove()
+
+    def campaign(self, name, prefix=False, allowed=("whole", "refused", "first updates")):
+        """Flips and truncations of one file."""
+        began, outcomes, failures, workers = time.monotonic(), {}, [], []
+        chosen = damages(*self.files[name])
+        for number in range(WORKERS):
+            results, theirs = CONTEXT.Pipe(duplex=False)
+            workers.append((CONTEXT.Process(target=self.work, args=(theirs, name, chosen[number::WORKERS], prefix, allowed),
+                                            daemon=True), results))
+            workers[-1][0].start()
+            theirs.close()
+        for worker, results in workers:
+            result = results.recv()
+            worker.join()
+            if isinstance(result, Exception):
+                failures.append(result)
+                continue
+            for outcome, count in result.items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
+        if failures:
+            raise failures[0]
+        equal(sum(outcomes.values()), len(chosen), "the places that were tried")
         # Where nothing else is left, a state that was taken away whole is a new one.
         outcome = self.judge(name, {name: None}, "missing", prefix) if len(self.files) > 1 else "not tried"
-        print(f"# {'/'.join(name)}, {len(content)} bytes: {sum(outcomes.values())} damages: {outcomes}; missing: {outcome}")
+        print(f"# {'/'.join(name)}, {len(self.files[name][0])} bytes: {len(chosen)} damages: {outcomes}; missing: {outcome}; "
+              f"{time.monotonic() - began:.1f} s", flush=True)
         return outcomes
 
 
@@ -177,17 +218,19 @@ def places(end):
     return sorted({int((number + dice.random()) * step) for number in range(DAMAGES)})
 
 
-def flips(content, size):
-    """One bit of every byte that is not zero from there to the end, and a few behind."""
-    for place in places(min(size, len(content) + 64)):
-        changed = bytearray(content.ljust(place + 1, b"\0"))
-        changed[place] ^= 1 << (place * 5 % 8)
-        yield f"with byte {place} flipped", (changed, size)
+def damages(content, size):
+    """(kind, place): one bit of every byte that is not zero from there to the end, and a few behind; every length."""
+    return ([("flip", place) for place in places(min(size, len(content) + 64))] +
+            [("cut", place) for place in places(len(content))])
 
 
-def truncations(content):
-    for place in places(len(content)):
-        yield f"cut off at {place}", (content[:place], place)
+def damaged(content, size, kind, place):
+    """What it is called, and (bytes, size)."""
+    if kind == "cut":
+        return f"cut off at {place}", (content[:place], place)
+    changed = bytearray(content.ljust(place + 1, b"\0"))
+    changed[place] ^= 1 << (place * 5 % 8)
+    return f"with byte {place} flipped", (changed, size)
 
 
 @test("a journal that is durable: what is damaged is refused, or harmless")
@@ -238,4 +281,14 @@ def _():
         raise AssertionError(f"only {outcomes}")
 
 
+@test("a compressed image alone: what is damaged is refused, or harmless")
+def _():
+    saved = Saved("always", checkpoints_after=(15,), journal=False, compression="zstd")
+    [name] = saved.names("images")
+    outcomes = saved.campaign(name)
+    if not outcomes.get("refused"):
+        raise AssertionError(f"only {outcomes}")
+
+
+in_memory()
 run()

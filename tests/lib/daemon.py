@@ -32,6 +32,12 @@ REPORTS = ("runtime error:", "ERROR: AddressSanitizer", "ERROR: LeakSanitizer")
 _daemons = []
 
 
+def in_memory():
+    """From now on temporary directories lie in memory where that can be: for tests that do not look at the disk."""
+    if os.access("/dev/shm", os.W_OK):
+        tempfile.tempdir = "/dev/shm"
+
+
 def for_others(program, directory):
     """A copy of a program where other users can run it, too: a checkout may lie where they see nothing."""
     copy = os.path.join(directory, os.path.basename(program))
@@ -133,7 +139,7 @@ class Daemon:
         """Starts and waits until the socket answers. Raises DaemonEnded."""
         before = len(self.log())
         self.launch(**popen)
-        eventually(lambda: self._answers(before), "the daemon answers", DEADLINE)
+        eventually(lambda: self._answers(before), "the daemon answers", DEADLINE, every=0.001)
         return self
 
     def _answers(self, log_before):

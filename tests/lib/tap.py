@@ -36,7 +36,7 @@ def need_root():
         raise Skip("needs root")
 
 
-def eventually(condition, what, seconds=60):
+def eventually(condition, what, seconds=60, every=0.005):
     """Polls until the condition holds, and returns what it gave; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -45,7 +45,7 @@ def eventually(condition, what, seconds=60):
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 def equal(found, expected, what="value"):
