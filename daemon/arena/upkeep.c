@@ -103,23 +103,46 @@ static void upkeep_done(Upkeep *upkeep)
 
 /* --- populating */
 
+/* Those of the pages that have memory: a fault on a hole would allocate a page. SEEK_HOLE would
+ * tell them apart, too, but it looks as far as the next hole, which may be at the end of gigabytes,
+ * and has the file's lock meanwhile: updates that make an arena grow, and sweeps, would wait. */
+static int populate_existing(uint8_t *begin, uint64_t bytes)
+{
+    unsigned char resident[TOUCH_BYTES / HOLDFAST_PAGE_BYTES];
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t first, end;
+
+    if (mincore(begin, bytes, resident) < 0)
+        return -errno;
+    for (first = 0; first < bytes; first = end) {
+        bool exists = resident[first / page_bytes] & 1;
+        for (end = first + page_bytes; end < bytes; end += page_bytes)
+            if ((resident[end / page_bytes] & 1) != exists)
+                break;
+        if (exists && madvise(begin + first, MIN(end, bytes) - first, MADV_POPULATE_WRITE) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
 static void populate_run(HousekeeperTask *task)
 {
     PopulateTask *populate = (PopulateTask *)task;
     uint64_t begin = populate->begin;
     uint64_t end = populate->end;
-    if (populate->existing) {
-        // A fault on a hole would allocate a page: go from data to data.
-        off_t data = lseek(populate->upkeep->fd, (off_t)begin, SEEK_DATA);
-        off_t hole = data < 0 ? -1 : lseek(populate->upkeep->fd, data, SEEK_HOLE);
-        if (data < 0 || hole < 0 || (uint64_t)data >= end) {
-            populate->begin = end;
-            return;
-        }
-        begin = (uint64_t)data;
-        end = MIN(MIN((uint64_t)hole, end), begin + TOUCH_BYTES);
+    if (!populate->existing) {
+        populate->broken = madvise(populate->base + begin, end - begin, MADV_POPULATE_WRITE) < 0;
+        populate->begin = end;
+        return;
     }
-    populate->broken = madvise(populate->base + begin, end - begin, MADV_POPULATE_WRITE) < 0;
+    off_t data = lseek(populate->upkeep->fd, (off_t)begin, SEEK_DATA);
+    if (data < 0 || (uint64_t)data >= end) {
+        populate->begin = end;
+        return;
+    }
+    begin = (uint64_t)data;
+    end = MIN(end, begin + TOUCH_BYTES);
+    populate->broken = populate_existing(populate->base + begin, end - begin) < 0;
     populate->begin = end;
 }
 
