@@ -174,7 +174,7 @@ static int wait_for_one(ImageFile *file)
 
     if (r < 0)
         return r;
-    buffer = (ImageFileBuffer *)((char *)request - offsetof(ImageFileBuffer, request));
+    buffer = CONTAINER_OF(request, ImageFileBuffer, request);
     buffer->under_way = false;
     file->under_way--;
     return write_rest(file, buffer, result);

@@ -13,6 +13,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -114,7 +115,12 @@ class Terminal:
         variables = {name: value for name, value in variables.items() if value is not None}
         self.process = subprocess.Popen(
             command, stdin=follower if stdin else subprocess.DEVNULL, stdout=follower, stderr=follower, env=variables,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0))
+            start_new_session=True, preexec_fn=self._own_terminal)
+
+    @staticmethod
+    def _own_terminal():
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is not for it
 
     def __enter__(self):
         return self
