@@ -253,13 +253,15 @@ void *slots_grow(Slots *slots, void *block, size_t size, size_t new_size)
         UNPOISON(slot->memory, new_size);
         return block;
     }
-    slot_set_taken(slot, SLOT_BYTES);
     UNPOISON(slot->memory, SLOT_BYTES);
-    moved = mapping_move(slots, block, SLOT_BYTES, new_size);
-    if (moved == NULL)
-        slot_set_taken(slot, size);
-    else
-        slot_free(slot);
+    moved = mremap(block, SLOT_BYTES, new_size, MREMAP_MAYMOVE);
+    if (moved == MAP_FAILED) {
+        POISON(slot->memory + size, SLOT_BYTES - size);
+        return NULL;
+    }
+    slots->kept -= slot_kept(slot);
+    slots->mapped += new_size - slot->warm;
+    slot_free(slot);
     return moved;
 }
 

@@ -19,7 +19,7 @@ int journal_fd(const Journal *journal)
     return sync_fd(journal->sync);
 }
 
-/* Little enough that the kernel is through with it in a tenth of a millisecond. */
+/* At least: mostly little enough that the kernel is through with it in a tenth of a millisecond. */
 #define WRITE_BEHIND_BYTES (256 * KIB)
 
 static bool journal_submit_note(Journal *journal, bool restart)
@@ -53,16 +53,17 @@ bool journal_submit(Journal *journal)
 void journal_write_behind(Journal *journal)
 {
     OpenSegment *current = &journal->rotation.current;
-    uint64_t end =
-        ALIGN_DOWN(current->offset, JOURNAL_PAGE_BYTES); /* the next batch is in it, too */
+    /* Neither the page of the mark nor that of the next batch. */
+    uint64_t from = MAX(current->behind, JOURNAL_PAGE_BYTES);
+    uint64_t to = ALIGN_DOWN(current->offset, JOURNAL_PAGE_BYTES);
 
-    if (end < current->behind + WRITE_BEHIND_BYTES || sync_pending(journal->sync) > 0)
+    if (to < from + WRITE_BEHIND_BYTES || sync_pending(journal->sync) > 0)
         return;
-    if (sync_submit_behind(journal->sync, current->fd, current->behind, end) < 0)
+    if (sync_submit_behind(journal->sync, current->fd, from, to) < 0)
         return;
     journal->notes[journal->notes_end++ % SYNC_QUEUE_MAX] =
-        (SyncNote){.fd = current->fd, .behind = true};
-    current->behind = end;
+        (SyncNote){.fd = current->fd, .salt = current->salt, .behind = true};
+    current->behind = to;
 }
 
 void journal_release(Journal *journal, int fd)
@@ -148,7 +149,7 @@ static void journal_restarted(Journal *journal, int result)
 
 static void journal_take_result(Journal *journal, const SyncNote *note, int result)
 {
-    if (note->behind)
+    if (note->behind && result == 0)
         return;
     if (result == 0)
         histogram_add(&journal->statistics.sync, sync_took_usec(journal->sync));

@@ -15,7 +15,7 @@ typedef struct SyncNote {
     uint64_t salt;
     JournalMark mark; /* durable when it succeeded */
     bool restart;     /* the beginning anew behind a condemned segment */
-    bool behind;      /* nothing is durable by it */
+    bool behind;      /* nothing is durable by it; but it can fail */
     bool close_fd;    /* the segment was left: nobody else has its descriptor */
 } SyncNote;
 

@@ -41,11 +41,14 @@ static int sync_datasync(void *context, int fd)
     return fdatasync(fd) < 0 ? -errno : 0;
 }
 
-/* An error of the disk is told by the next fdatasync. */
-static void sync_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
+/* Pages that the file system found no place for may be gone, and no later fdatasync tells of them.
+ * A file system that does not know the call has lost nothing. */
+static int sync_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
 {
     (void)context;
-    (void)sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE);
+    if (sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE) == 0)
+        return 0;
+    return errno == EIO || errno == ENOSPC || errno == EDQUOT ? -errno : 0;
 }
 
 static const SyncOperations default_operations = {
@@ -59,7 +62,7 @@ static void sync_slot(Sync *sync, SyncSlot *slot)
     uint64_t begin = clock_monotonic();
 
     if (slot->to > 0)
-        operations->behind(operations->context, slot->fd, slot->from, slot->to);
+        slot->result = operations->behind(operations->context, slot->fd, slot->from, slot->to);
     else
         slot->result = operations->datasync(operations->context, slot->fd);
     slot->took_usec = clock_monotonic() - begin;

@@ -16,8 +16,8 @@ typedef struct Sync Sync;
  * more. */
 typedef struct SyncOperations {
     int (*datasync)(void *context, int fd);
-    /* Begins to write [from, to) and does not wait; best effort. */
-    void (*behind)(void *context, int fd, uint64_t from, uint64_t to);
+    /* Begins to write [from, to) and does not wait. */
+    int (*behind)(void *context, int fd, uint64_t from, uint64_t to);
     void *context;
 } SyncOperations;
 
@@ -30,7 +30,8 @@ Sync *sync_free(Sync *sync);
  * under way. */
 int sync_submit(Sync *sync, int fd);
 /* The same for bytes [from, to) of a file, whose writing to the disk shall begin and is not waited
- * for, so that a later sync finds less to do. Nothing is durable by it; its result says nothing. */
+ * for, so that a later sync finds less to do. Nothing is durable by it; its success says nothing.
+ */
 int sync_submit_behind(Sync *sync, int fd, uint64_t from, uint64_t to);
 /* An eventfd that rings with each result, to be watched edge-triggered: nobody needs to read it,
  * which whoever waits for the result would wait for too. Who polls it reads it away first. */

@@ -16,6 +16,7 @@
 
 #include <event2/event.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "server/connection-call.h"
 #include "server/server-private.h"
@@ -258,6 +259,10 @@ void connection_retry(Connection *connection)
 
 void connection_message_expired(Connection *connection)
 {
+    /* What came in time, and waits for its turn, is none of the peer's slowness. */
+    if (connection->ready &&
+        deadlines_add(&connection->server->messages, connection, clock_monotonic()) == 0)
+        return;
     connection_bad(connection, "the message took too long", LIMIT_NONE);
     connection_end_turn(connection);
 }

@@ -41,7 +41,7 @@ static int disk_sync(void *context, int fd)
     return atomic_load(&disk->error) != 0 ? -atomic_load(&disk->error) : 0;
 }
 
-static void disk_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
+static int disk_begin_writing(void *context, int fd, uint64_t from, uint64_t to)
 {
     TestDisk *disk = context;
     struct stat status;
@@ -52,6 +52,7 @@ static void disk_begin_writing(void *context, int fd, uint64_t from, uint64_t to
     atomic_store(&disk->ranges_count, index + 1);
     while (atomic_load(&disk->held))
         usleep(200);
+    return atomic_load(&disk->error) != 0 ? -atomic_load(&disk->error) : 0;
 }
 
 static void test_changed(void *context, JournalState state, int error)

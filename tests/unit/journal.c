@@ -231,7 +231,7 @@ Test(journal, without_syncs_pages_are_sent_to_the_disk_as_they_become_full)
         expect_ranges(test, 5);
         for (unsigned j = 0; j < 5; j++) {
             bool same = j > 0 && ranges[j].inode == ranges[j - 1].inode;
-            cr_assert(eq(u64, ranges[j].from, same ? ranges[j - 1].to : 0));
+            cr_assert(eq(u64, ranges[j].from, same ? ranges[j - 1].to : 4096));
             cr_assert(eq(u64, ranges[j].to % 4096, 0));
             cr_assert(ge(u64, ranges[j].to - ranges[j].from, 256 * KIB));
         }
@@ -240,6 +240,22 @@ Test(journal, without_syncs_pages_are_sent_to_the_disk_as_they_become_full)
         cr_assert(ne(u64, ranges[4].inode, ranges[0].inode), "segments of a megabyte");
         expect_replay(test, journal_revision(test->journal), journal_revision(test->journal));
     }
+}
+
+Test(journal, what_cannot_be_sent_condemns_its_segment)
+{
+    _cleanup_(test_journal_freep) TestJournal *test = opened(JOURNAL_NEVER);
+
+    cr_assert(test_journal_until(test, is_ready_for_cut));
+    atomic_store(&test->disk.error, EIO);
+    for (int i = 0; i < 10000 && !is_condemned(test); i++) {
+        (void)test_journal_append(test, 10, 1000);
+        test_journal_turn(test);
+    }
+    cr_assert(is_condemned(test));
+    cr_assert(eq(int, journal_error(test->journal), -EIO));
+    atomic_store(&test->disk.error, 0);
+    cr_assert(test_journal_until(test, is_covered));
 }
 
 Test(journal, where_each_batch_is_synced_none_is_sent_before)
