@@ -47,8 +47,11 @@ void schedule_last(void)
         (void)set_policy(0, may_return() ? SCHED_IDLE : SCHED_BATCH);
 }
 
-void schedule_hurry(pid_t pid)
+bool schedule_hurry(pid_t pid)
 {
-    if (sched_getscheduler(pid) == SCHED_IDLE)
+    int policy = sched_getscheduler(pid);
+
+    if (policy == SCHED_IDLE)
         (void)set_policy(pid, SCHED_BATCH);
+    return policy != SCHED_OTHER;
 }

@@ -107,8 +107,7 @@ void job_update_parked(Job *job)
 static void job_hurry(Job *job)
 {
     if (!job->hurried)
-        schedule_hurry(job->pid);
-    job->hurried = true;
+        job->hurried = schedule_hurry(job->pid);
 }
 
 void job_look_at_ring(Job *job)
