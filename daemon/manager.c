@@ -110,11 +110,8 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 {
     (void)fd;
     (void)what;
-    Manager *manager = context;
-
-    triggers_tick(manager);
-    tell_tick(manager);
-    job_tick(manager->job);
+    triggers_tick(context);
+    tell_tick(context);
 }
 
 static struct event *add_event(Manager *manager, int fd, short what, event_callback_fn callback,

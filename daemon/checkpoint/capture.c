@@ -466,11 +466,6 @@ uint64_t capture_slots_freed(const Capture *capture)
     return atomic_load_explicit(&capture->control->tail, memory_order_acquire);
 }
 
-bool capture_crowded(const Capture *capture)
-{
-    return capture->armed && capture->head - capture_slots_freed(capture) > capture->slot_count / 4;
-}
-
 bool capture_has_room(const Capture *capture)
 {
     return !capture->armed || capture->head - capture_slots_freed(capture) < capture->slot_count ||

@@ -63,8 +63,6 @@ bool capture_armed(const Capture *capture);
 bool capture_wanted(const Capture *capture);
 /* Slots freed by the child so far, since arm: to see whether it makes progress. */
 uint64_t capture_slots_freed(const Capture *capture);
-/* More than a quarter of the ring waits for the child. */
-bool capture_crowded(const Capture *capture);
 /* A free slot, or the scan being through: an update may be tried again. */
 bool capture_has_room(const Capture *capture);
 /* Before-images put into the ring since arm. */

@@ -11,13 +11,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
-#include "base/schedule.h"
 #include "checkpoint/job-internal.h"
 
 /* A stall is noticed this part of StallSec late at most. */
 #define STALL_LOOKS 8
-/* A child that does less a second has no processor, or a slow disk; then it costs little. */
-#define PAGES_A_SECOND_MIN (64 * MIB / HOLDFAST_PAGE_BYTES)
 
 /* --- parked updates */
 
@@ -103,28 +100,6 @@ void job_update_parked(Job *job)
 }
 
 /* --- the child */
-
-static void job_hurry(Job *job)
-{
-    if (!job->hurried)
-        job->hurried = schedule_hurry(job->pid);
-}
-
-void job_look_at_ring(Job *job)
-{
-    if (capture_crowded(job->capture))
-        job_hurry(job);
-}
-
-void job_tick(Job *job)
-{
-    if (job->state != JOB_RUNNING)
-        return;
-    if (job->pages_seen != UINT64_MAX &&
-        job->checkpoint->pages_done - job->pages_seen < PAGES_A_SECOND_MIN)
-        job_hurry(job);
-    job->pages_seen = job->checkpoint->pages_done;
-}
 
 static void job_take_report(Job *job, const WriterReport *report)
 {

@@ -49,8 +49,6 @@ struct Job {
     struct event *report_event;
     struct event *exit_event;
     WriterReport verdict; /* its last report; kind 0: none came */
-    bool hurried;         /* it need not let everybody else go first any more */
-    uint64_t pages_seen;  /* done at the last tick; UINT64_MAX: there was none */
 
     /* parked updates */
     struct event *stall_event;  /* looks whether the child makes room */
@@ -71,8 +69,6 @@ void job_on_stall_timer(int fd, short what, void *context);
 int job_watch_child(Job *job);
 /* The child is gone, or there was none: nothing of it stays. */
 void job_child_over(Job *job);
-/* Has it hurry when the ring fills. */
-void job_look_at_ring(Job *job);
 /* Ends the capture and the child; it is reaped later. */
 void job_kill(Job *job);
 

@@ -150,8 +150,6 @@ static int job_fork(Job *job, const JobPlan *plan, const JobArena *arenas, const
     job->checkpoint->pid = job->pid;
     job->checkpoint->summary.pause_usec = clock_monotonic() - job->cut_usec;
     writer_set_pause(job->writer, job->checkpoint->summary.pause_usec);
-    job->hurried = false;
-    job->pages_seen = UINT64_MAX;
     writer_close_files(job->writer);
     *step = "watch the child";
     r = job_watch_child(job);
@@ -202,8 +200,6 @@ void job_turn(Job *job)
         job_prepare(job);
     if (job->state == JOB_PREPARED && job->host.ready(job->host.context))
         job_cut(job);
-    if (job->state == JOB_RUNNING)
-        job_look_at_ring(job);
     if (job->state == JOB_WRITTEN &&
         job->host.durable(job->host.context, job->checkpoint->spec.revision))
         job_publish(job);

@@ -102,7 +102,5 @@ const Checkpoint *job_running(const Job *job);
 /* Between two turns of the loop: makes the cut when something waits and everything is ready; sees
  * to stalls. */
 void job_turn(Job *job);
-/* Once a second: has a child hurry that does not come on. */
-void job_tick(Job *job);
 /* An update was parked for want of room: starts the clock of StallSec and the count of heldUSec. */
 void job_update_parked(Job *job);

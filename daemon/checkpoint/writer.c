@@ -113,7 +113,7 @@ static void child_set_up(const Writer *writer)
     (void)prctl(PR_SET_NAME, CHILD_NAME);
     child_reset_signals();
     file_close_all_but(0, writer->keep, writer->keep_count);
-    schedule_last(); /* until the job finds that it should hurry */
+    schedule_behind();
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
                   IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, CHILD_IO_PRIORITY));
     child_raise_oom_score();

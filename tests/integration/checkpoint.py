@@ -250,18 +250,6 @@ def _():
         client.call("TakeCheckpoint", arenas=["a"])
 
 
-@test("a child lets everybody else go first, until it does not come on")
-def _():
-    with Daemon(options=QUIET + ["Checkpoint.WriteBytesPerSecMax=1M"]) as daemon, daemon.client() as client:
-        fill(client)
-        client.call("TakeCheckpoint", wait=False)
-        child = wait_running(daemon)
-        if os.geteuid() == 0 and os.sched_getscheduler(0) == os.SCHED_OTHER:
-            eventually(lambda: os.sched_getscheduler(child) == os.SCHED_IDLE, "it goes last")
-        eventually(lambda: os.sched_getscheduler(child) == os.SCHED_BATCH, "it hurries")
-        client.call("CancelCheckpoint", id=running(client)["id"])
-
-
 @test("those who wait for checkpoints hear of it when the daemon stops")
 def _():
     with Daemon(options=QUIET + ["Checkpoint.AtStop=no", "Checkpoint.WriteBytesPerSecMax=1M"]) as daemon, \

@@ -57,7 +57,7 @@ def _():
 def _():
     m = Machine.booted()
     for name, expected in {"Type": "notify", "KillMode": "mixed", "Restart": "on-failure", "OOMPolicy": "continue",
-                           "OOMScoreAdjust": "-500", "FileDescriptorStoreMax": "257", "LimitNOFILE": "65536", "LimitNICE": "15",
+                           "OOMScoreAdjust": "-500", "FileDescriptorStoreMax": "257", "LimitNOFILE": "65536",
                            "RestartPreventExitStatus": "64 65 78"}.items():
         equal(m.property(name), expected, name)
     # Where the machine around the container may not raise limits, systemd passes over them.

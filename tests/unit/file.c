@@ -316,50 +316,6 @@ Test(file, an_unlinked_file_gives_its_room_back_unless_somebody_has_it)
     temporary_free(directory);
 }
 
-/* In a child, without privileges where user is set: the policy after schedule_last, and whether
- * schedule_hurry takes it back. */
-static void expect_last(bool user, int policy)
-{
-    int status;
-    pid_t child = fork();
-
-    if (child == 0) {
-        if (user && geteuid() == 0 && setresuid(65534, 65534, 65534) < 0)
-            _exit(1);
-        if (schedule_hurry(getpid()))
-            _exit(4); /* too early */
-        schedule_last();
-        if (sched_getscheduler(0) != policy || getpriority(PRIO_PROCESS, 0) != 5)
-            _exit(2);
-        _exit(schedule_hurry(getpid()) && sched_getscheduler(0) == SCHED_BATCH ? 0 : 3);
-    }
-    cr_assert(eq(int, waitpid(child, &status, 0), child));
-    cr_assert(eq(int, status, 0));
-}
-
-Test(schedule, a_privileged_child_goes_last_and_comes_forward_when_told)
-{
-    if (geteuid() != 0 || setpriority(PRIO_PROCESS, 0, -1) < 0)
-        cr_skip("needs the privilege to be less nice");
-    cr_assert(eq(int, setpriority(PRIO_PROCESS, 0, 0), 0));
-    expect_last(false, SCHED_IDLE);
-}
-
-Test(schedule, a_child_goes_last_where_the_limit_lets_it_come_forward)
-{
-    struct rlimit limit = {.rlim_cur = 20 - 5, .rlim_max = 20 - 5};
-
-    if (setrlimit(RLIMIT_NICE, &limit) < 0)
-        cr_skip("needs a limit for nice values, or the privilege to set it");
-    expect_last(true, SCHED_IDLE);
-}
-
-Test(schedule, a_child_that_could_not_come_forward_does_not_go_last)
-{
-    cr_assert(eq(int, setrlimit(RLIMIT_NICE, &(struct rlimit){0}), 0));
-    expect_last(true, SCHED_BATCH);
-}
-
 Test(schedule, a_child_steps_behind)
 {
     cr_assert(eq(int, setpriority(PRIO_PROCESS, 0, 3), 0));
