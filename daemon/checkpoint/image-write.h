@@ -63,9 +63,9 @@ int image_writer_buffer(ImageWriter *writer, void **ret);
 /* Writes the first count pages of the buffer, which are the given pages of arena (its index in the
  * table), in any order. Pages that are all zero are left out, and so are pages that were put before
  * (a page may come from the scan and from the ring; both are as of the cut). The buffer is the
- * writer's then. -EINVAL for an arena that is not held or a page
- * at or behind its high-water mark; else the errno of the call that failed, of this put or of one
- * before it, after which the writer can only be freed. */
+ * writer's then. -EINVAL for an arena that is not held or a page at or behind its high-water mark;
+ * else the errno of the call that failed, of this put or of one before it, after which the writer
+ * can only be freed. */
 int image_writer_put(ImageWriter *writer, uint32_t arena, const uint32_t *pages, uint32_t count);
 /* Writes index, summary and footer and syncs the file. ret_bytes: the file's size. Errors: the
  * errno of the call. */

@@ -42,7 +42,7 @@ struct Connection {
     bool reads_on; /* when it goes on, it reads */
     bool broken;   /* the next flush frees it */
     bool refused;  /* was above the limits, not counted among the connections */
-    uint64_t ready_turn;
+    uint64_t ready_turn; /* the turn in which it came into that list */
     size_t full_until;
     uint64_t lingered; /* bytes thrown away since it was told goodbye */
 

@@ -20,7 +20,7 @@
 #define READ_ON (16 * KIB)   /* of a message that has begun, before others have their turn */
 #define READ_LEAST (4 * KIB) /* less room than this is not worth a system call */
 #define FEED_BYTES (4 * KIB) /* between two looks at the clock */
-#define FEED_USEC 50
+#define FEED_USEC 50         /* of scanning, before others have their turn */
 
 int input_shared_init(InputShared *shared, Pool *pool)
 {
