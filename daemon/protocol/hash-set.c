@@ -109,60 +109,51 @@ static uint32_t bucket_index(const HashSet *set, uint64_t hash)
     return set->depth > 0 ? set->directory[directory_entry(set, hash)] : 0;
 }
 
-static int buckets_reserve(HashSet *set)
+/* The array, where it was or elsewhere, with room for so many bytes; NULL on want of memory. block:
+ * of the pool, 0 where it has none yet. */
+static void *array_reserve(HashSet *set, void *array, size_t *block, size_t used, size_t bytes)
 {
-    size_t used = set->count * sizeof(HashBucket), block;
-    HashBucket *buckets;
+    size_t new_block;
 
-    if (used + sizeof(HashBucket) <= set->buckets_block)
-        return 0;
-    if (set->buckets == &set->first) {
-        buckets = pool_take(set->pool, POOL_BLOCK_MIN, &block);
-        if (buckets != NULL)
-            buckets[0] = set->first;
-    } else {
-        buckets = pool_grow(set->pool, set->buckets, set->buckets_block, used,
-                            2 * set->buckets_block, &block);
-    }
-    if (buckets == NULL)
-        return -ENOMEM;
-    set->bytes += block - set->buckets_block;
-    set->buckets = buckets;
-    set->buckets_block = block;
-    return 0;
+    if (bytes <= *block)
+        return array;
+    if (*block == 0)
+        array = pool_take(set->pool, bytes, &new_block);
+    else
+        array = pool_grow(set->pool, array, *block, used, bytes, &new_block);
+    if (array == NULL)
+        return NULL;
+    set->bytes += new_block - *block;
+    *block = new_block;
+    return array;
 }
 
-static int directory_reserve(HashSet *set, size_t bytes)
+static int buckets_reserve(HashSet *set)
 {
-    size_t used = (sizeof(uint32_t) << set->depth), block;
-    uint32_t *directory;
+    size_t used = set->count * sizeof(HashBucket);
+    HashBucket *buckets =
+        array_reserve(set, set->buckets, &set->buckets_block, used, used + sizeof(HashBucket));
 
-    if (bytes <= set->directory_block)
-        return 0;
-    if (set->directory == NULL) {
-        directory = pool_take(set->pool, bytes, &block);
-        if (directory != NULL)
-            directory[0] = 0;
-    } else {
-        directory = pool_grow(set->pool, set->directory, set->directory_block, used, bytes, &block);
-    }
-    if (directory == NULL)
+    if (buckets == NULL)
         return -ENOMEM;
-    set->bytes += block - set->directory_block;
-    set->directory = directory;
-    set->directory_block = block;
+    if (set->buckets == &set->first)
+        buckets[0] = set->first;
+    set->buckets = buckets;
     return 0;
 }
 
 static int directory_double(HashSet *set)
 {
-    size_t count = (size_t)1 << set->depth;
-    int r = directory_reserve(set, 2 * count * sizeof(set->directory[0]));
+    size_t count = (size_t)1 << set->depth, used = count * sizeof(uint32_t);
+    uint32_t *directory = array_reserve(set, set->directory, &set->directory_block, used, 2 * used);
 
-    if (r < 0)
-        return r;
+    if (directory == NULL)
+        return -ENOMEM;
+    if (set->depth == 0)
+        directory[0] = 0;
     for (size_t i = count; i-- > 0;)
-        set->directory[2 * i] = set->directory[2 * i + 1] = set->directory[i];
+        directory[2 * i] = directory[2 * i + 1] = directory[i];
+    set->directory = directory;
     set->depth++;
     return 0;
 }
