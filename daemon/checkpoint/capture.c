@@ -41,9 +41,12 @@
 
 #include "base/file.h"
 #include "base/housekeeper.h"
+#include "base/schedule.h"
 
 /* Slots populated ahead at a time: 40 us once instead of 12 us each. */
 #define POPULATE_SLOTS 16
+/* Unmapped in one go: some ten microseconds where all of it was touched. */
+#define LEAVE_BYTES (512 * KIB)
 
 /* At the ring's beginning. Each side's word has a cache line of its own. */
 typedef struct CaptureControl {
@@ -546,4 +549,20 @@ bool capture_child_wanted(Capture *capture)
     if (capture->slot_count - filled < DIVIDE_UP(capture->slot_count, 4))
         return false;
     return atomic_exchange_explicit(&capture->control->wanted, 0, memory_order_acq_rel) != 0;
+}
+
+bool capture_child_crowded(const Capture *capture)
+{
+    return atomic_load_explicit(&capture->control->head, memory_order_relaxed) - capture->tail >
+           capture->slot_count / 4;
+}
+
+void capture_child_leave(Capture *capture)
+{
+    char *map = (char *)capture->control;
+
+    for (size_t done = 0; done < capture->map_bytes; done += LEAVE_BYTES) {
+        munmap(map + done, MIN(capture->map_bytes - done, LEAVE_BYTES));
+        schedule_yield();
+    }
 }

@@ -94,3 +94,8 @@ void capture_child_scan_done(Capture *capture);
 /* True where the parent wants to be told about freed slots, and there are a quarter of the ring or
  * more; clears the wish. */
 bool capture_child_wanted(Capture *capture);
+/* More than a quarter of the ring waits to be taken out. */
+bool capture_child_crowded(const Capture *capture);
+/* Before the child ends: gives the ring's mapping back, step by step, which the kernel would do in
+ * one go of milliseconds. Nothing of the above may be called any more. */
+void capture_child_leave(Capture *capture);

@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "base/file.h"
+#include "base/schedule.h"
 #include "checkpoint/image-format.h"
 
 /* So much is written before the kernel is told to begin moving it to the disk, so that the fsync at
@@ -33,6 +34,9 @@
 /* The size goes ahead by so much, or an eighth of the file if that is more: a file system may wait
  * for what is under way before it changes a size. */
 #define AHEAD_BYTES_MIN (16 * MIB)
+/* Populated in one go. */
+#define POPULATE_BYTES (64 * KIB)
+static_assert(IMAGE_BLOCK_BYTES % POPULATE_BYTES == 0, "whole steps");
 
 /* --- life */
 
@@ -225,13 +229,20 @@ int image_file_append_buffer(ImageFile *file, size_t bytes)
     return image_file_append(file, file->buffers[file->current].data, bytes);
 }
 
+/* A page populated ahead costs a fraction of a fault. Older kernels do not know it. */
+static void populate(ImageFile *file)
+{
+    for (size_t done = 0; done < file->memory_bytes; done += POPULATE_BYTES) {
+        (void)madvise(file->memory + done, POPULATE_BYTES, MADV_POPULATE_WRITE);
+        schedule_yield();
+    }
+    file->populated = true;
+}
+
 int image_file_buffer(ImageFile *file, char **ret)
 {
-    if (!file->populated) {
-        /* A page populated ahead costs a fraction of a fault. Older kernels do not know it. */
-        (void)madvise(file->memory, file->memory_bytes, MADV_POPULATE_WRITE);
-        file->populated = true;
-    }
+    if (!file->populated)
+        populate(file);
     if (file->under_way == file->buffer_count) {
         int r = wait_for_one(file);
 

@@ -16,6 +16,7 @@
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 
+#include "base/schedule.h"
 #include "checkpoint/image-file.h"
 #include "checkpoint/image-format.h"
 
@@ -388,7 +389,8 @@ static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlo
         return r;
     block->offset = writer->file.offset;
     block->stored_bytes = (uint32_t)bytes;
-    block->checksum = image_block_checksum(writer->head_checksum, block, data);
+    block->checksum = checksum_seeded_by_pieces(
+        data, bytes, image_block_seed(writer->head_checksum, block), schedule_yield);
     r = column_push(&writer->blocks, sizeof(*block), &room);
     if (r < 0)
         return r;

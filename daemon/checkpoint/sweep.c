@@ -4,6 +4,10 @@
  * the end say that the scan is through and drain once more. The orders that make this right are
  * derived in capture.c. What can go wrong: reading, and what the sink says.
  *
+ * Where there are no more processors than clients and daemon keep busy, they wait for the child to
+ * leave one. So it does all that takes longer in pieces, and lets others go first between them,
+ * unless the ring fills: then they would wait for that.
+ *
  * Pages from the ring are gathered, so that a trickle of them does not make a block each, and are
  * handed on in the order of arenas and pages when 256 are there or at the end; their slots are free
  * at once. A page can come both ways; a bitmap of what was saved lets it through once. */
@@ -15,8 +19,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/schedule.h"
 
 #define BLOCK_PAGES HOLDFAST_BLOCK_PAGES
+/* Read or copied in one go: about 10 us. */
+#define PIECE_PAGES 16u
 #define WAIT_USEC USEC_PER_MSEC
 /* With a limit, a run takes about this part of a second. */
 #define RUNS_PER_SEC 50
@@ -138,6 +145,12 @@ uint64_t sweep_pages_captured(const Sweep *sweep)
     return sweep->pages_captured;
 }
 
+static void sweep_step_aside(const Sweep *sweep)
+{
+    if (!capture_child_crowded(sweep->capture))
+        schedule_yield();
+}
+
 /* --- the ring */
 
 /* True where the page was not saved before. */
@@ -176,6 +189,7 @@ static int sweep_put(Sweep *sweep, uint32_t arena, const uint32_t *pages, uint32
     r = sweep->sink.put(sweep->sink.context, arena, pages, count);
     if (r < 0)
         sweep->step = "write";
+    sweep_step_aside(sweep);
     return r;
 }
 
@@ -217,6 +231,8 @@ static int sweep_flush(Sweep *sweep)
             memcpy(sweep->buffer + (size_t)count * HOLDFAST_PAGE_BYTES,
                    sweep->gathered + (size_t)order[i] * HOLDFAST_PAGE_BYTES, HOLDFAST_PAGE_BYTES);
             pages[count++] = (uint32_t)key;
+            if (count % PIECE_PAGES == 0)
+                sweep_step_aside(sweep);
         }
         r = sweep_put(sweep, arena, pages, count);
         if (r < 0)
@@ -325,6 +341,25 @@ static int sweep_wait(Sweep *sweep)
     return 0;
 }
 
+/* Pages [first, first + count) into the buffer. */
+static int sweep_read(Sweep *sweep, const SweepState *arena, uint64_t first, uint32_t count)
+{
+    for (uint32_t done = 0; done < count;) {
+        uint32_t pages = MIN(count - done, PIECE_PAGES);
+        int r = file_read_at(arena->fd, sweep->buffer + (size_t)done * HOLDFAST_PAGE_BYTES,
+                             (size_t)pages * HOLDFAST_PAGE_BYTES,
+                             (first + done) * HOLDFAST_PAGE_BYTES);
+
+        if (r < 0) {
+            sweep->step = "read";
+            return r;
+        }
+        done += pages;
+        sweep_step_aside(sweep);
+    }
+    return 0;
+}
+
 /* One run from *first on, which is moved behind it. */
 static int sweep_run_pages(Sweep *sweep, uint32_t index, uint64_t *first)
 {
@@ -341,12 +376,9 @@ static int sweep_run_pages(Sweep *sweep, uint32_t index, uint64_t *first)
     r = sweep_take_buffer(sweep);
     if (r < 0)
         return r;
-    r = file_read_at(arena->fd, sweep->buffer, (size_t)count * HOLDFAST_PAGE_BYTES,
-                     begin * HOLDFAST_PAGE_BYTES); /* C1 */
-    if (r < 0) {
-        sweep->step = "read";
+    r = sweep_read(sweep, arena, begin, count); /* C1 */
+    if (r < 0)
         return r;
-    }
     capture_child_check(sweep->capture, index, begin, count, captured); /* C2, C3 */
     capture_child_scanned(sweep->capture, index, *first);               /* C4 */
     count = sweep_pick(sweep, index, begin, count, captured, pages);

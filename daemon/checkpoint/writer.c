@@ -216,6 +216,7 @@ _Noreturn static void child_run(Writer *writer)
     child_set_up(writer);
     r = child_write(writer, &report);
     child_send(writer, &report, true);
+    capture_child_leave(writer->capture);
     _exit(r < 0 ? 1 : 0);
 }
 
