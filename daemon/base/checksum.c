@@ -18,7 +18,7 @@ uint64_t checksum_seeded(const void *data, size_t size, uint64_t seed)
 }
 
 uint64_t checksum_seeded_by_pieces(const void *data, size_t size, uint64_t seed,
-                                   void (*between)(void))
+                                   void (*between)(void *context), void *context)
 {
     const char *at = data;
     XXH3_state_t state;
@@ -31,7 +31,7 @@ uint64_t checksum_seeded_by_pieces(const void *data, size_t size, uint64_t seed,
         (void)XXH3_64bits_update(&state, at, piece);
         at += piece;
         size -= piece;
-        between();
+        between(context);
     }
     return XXH3_64bits_digest(&state);
 }

@@ -10,11 +10,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/common.h"
+#include "base/clock.h"
 
 #define SLICE_NSEC 100000 /* the least that the kernel grants */
 #define NICER 5
 #define NICE_MAX 19
+
+/* Who has the processor for so long will have it for longer. */
+#define LONG_USEC 500
+/* So many times as long as they had it nobody is let go first. */
+#define SHARE 8
 
 /* struct sched_attr as of Linux 3.14; each later one takes it. */
 typedef struct Attributes {
@@ -44,7 +49,15 @@ void schedule_behind(void)
     (void)!nice(NICER);
 }
 
-void schedule_yield(void)
+void schedule_yield(Courtesy *courtesy)
 {
+    uint64_t before = clock_monotonic();
+    uint64_t took;
+
+    if (before < courtesy->none_until_usec)
+        return;
     (void)sched_yield();
+    took = clock_monotonic() - before;
+    if (took >= LONG_USEC)
+        courtesy->none_until_usec = before + took + took * SHARE;
 }

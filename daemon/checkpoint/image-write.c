@@ -51,6 +51,8 @@ struct ImageWriter {
     Column blocks;
     Column runs;
     uint64_t pages;
+
+    Courtesy courtesy;
 };
 
 static size_t head_bytes(const ImageWriter *writer)
@@ -370,6 +372,11 @@ static size_t pack(ImageWriter *writer, const char *buffer, size_t bytes)
     return ZSTD_isError(size) ? 0 : size;
 }
 
+static void step_aside(void *courtesy)
+{
+    schedule_yield(courtesy);
+}
+
 static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlock *block)
 {
     const char *data = buffer;
@@ -390,7 +397,7 @@ static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlo
     block->offset = writer->file.offset;
     block->stored_bytes = (uint32_t)bytes;
     block->checksum = checksum_seeded_by_pieces(
-        data, bytes, image_block_seed(writer->head_checksum, block), schedule_yield);
+        data, bytes, image_block_seed(writer->head_checksum, block), step_aside, &writer->courtesy);
     r = column_push(&writer->blocks, sizeof(*block), &room);
     if (r < 0)
         return r;

@@ -50,6 +50,7 @@ struct Sweep {
     uint64_t gathered_keys[BLOCK_PAGES]; /* arena << 32 | page */
     uint32_t gathered_count;
 
+    Courtesy courtesy;
     uint64_t bytes_per_sec;
     uint64_t next_run_usec;
     uint32_t run_pages;
@@ -145,10 +146,10 @@ uint64_t sweep_pages_captured(const Sweep *sweep)
     return sweep->pages_captured;
 }
 
-static void sweep_step_aside(const Sweep *sweep)
+static void sweep_step_aside(Sweep *sweep)
 {
     if (!capture_child_crowded(sweep->capture))
-        schedule_yield();
+        schedule_yield(&sweep->courtesy);
 }
 
 /* --- the ring */
