@@ -347,9 +347,9 @@ static int sweep_read(Sweep *sweep, const SweepState *arena, uint64_t first, uin
 {
     for (uint32_t done = 0; done < count;) {
         uint32_t pages = MIN(count - done, PIECE_PAGES);
-        int r = file_read_at(arena->fd, sweep->buffer + (size_t)done * HOLDFAST_PAGE_BYTES,
-                             (size_t)pages * HOLDFAST_PAGE_BYTES,
-                             (first + done) * HOLDFAST_PAGE_BYTES);
+        int r =
+            file_read_at(arena->fd, sweep->buffer + (size_t)done * HOLDFAST_PAGE_BYTES,
+                         (size_t)pages * HOLDFAST_PAGE_BYTES, (first + done) * HOLDFAST_PAGE_BYTES);
 
         if (r < 0) {
             sweep->step = "read";

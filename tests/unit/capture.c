@@ -428,6 +428,7 @@ Test(capture, a_full_ring_refuses_and_the_child_tells_when_there_is_room)
     cr_assert_eq(steps_change(&steps, 0, 0, 9), -EAGAIN);
     cr_assert_not(capture_has_room(steps.capture));
     cr_assert(capture_wanted(steps.capture));
+    cr_assert(capture_child_crowded(steps.capture));
     cr_assert_not(capture_child_wanted(steps.capture), "nothing is free");
     for (unsigned i = 0; i < 2; i++) {
         cr_assert(capture_child_next(steps.capture, &page));
@@ -439,6 +440,11 @@ Test(capture, a_full_ring_refuses_and_the_child_tells_when_there_is_room)
     cr_assert_not(capture_child_wanted(steps.capture), "told once");
     cr_assert_eq(steps_change(&steps, 0, 0, 9), 0, "what was captured stays captured");
     cr_assert_eq(capture_pages_captured(steps.capture), 9);
+    for (unsigned i = 0; i < 7; i++) {
+        cr_assert_eq(capture_child_crowded(steps.capture), i < 5, "more than a quarter waits");
+        cr_assert(capture_child_next(steps.capture, &page));
+        capture_child_release(steps.capture);
+    }
     steps_deinit(&steps);
 }
 

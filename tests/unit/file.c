@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -326,4 +328,66 @@ Test(schedule, a_child_steps_behind)
     schedule_behind();
     cr_assert(eq(int, sched_getscheduler(0), SCHED_BATCH));
     cr_assert(eq(int, getpriority(PRIO_PROCESS, 0), 13));
+}
+
+/* Somebody who has this processor for good. */
+static pid_t start_hog(void)
+{
+    pid_t pid = fork();
+
+    cr_assert(ge(int, pid, 0));
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            atomic_signal_fence(memory_order_seq_cst);
+    }
+    return pid;
+}
+
+Test(schedule, one_who_computes_is_let_go_first_now_and_then_only)
+{
+    Courtesy courtesy = {0};
+    cpu_set_t one;
+    uint64_t until;
+    pid_t hog;
+
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    cr_assert(eq(int, sched_setaffinity(0, sizeof(one), &one), 0));
+    hog = start_hog();
+    while (courtesy.none_until_usec == 0) /* the hog may not have begun yet */
+        schedule_yield(&courtesy);
+    until = courtesy.none_until_usec;
+    cr_assert(gt(u64, until, clock_monotonic()));
+    while (clock_monotonic() < until) {
+        schedule_yield(&courtesy);
+        if (clock_monotonic() < until) /* not interrupted just now */
+            cr_assert(eq(u64, courtesy.none_until_usec, until));
+    }
+    kill(hog, SIGKILL);
+    cr_assert(eq(int, waitpid(hog, NULL, 0), hog));
+}
+
+static void count_call(void *context)
+{
+    ++*(unsigned *)context;
+}
+
+Test(checksum, by_pieces_is_the_same)
+{
+    static const size_t sizes[] = {0, 1, 256 * KIB, 256 * KIB + 1, MIB + 5};
+    static const unsigned pieces[] = {0, 1, 1, 2, 5};
+    char *data = malloc(2 * MIB);
+
+    cr_assert(data != NULL);
+    for (size_t i = 0; i < 2 * MIB; i++)
+        data[i] = (char)(i * 2654435761u >> 13);
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        unsigned calls = 0;
+
+        cr_assert(eq(u64, checksum_seeded_by_pieces(data + i, sizes[i], 7 * i, count_call, &calls),
+                     checksum_seeded(data + i, sizes[i], 7 * i)));
+        cr_assert(eq(uint, calls, pieces[i]));
+    }
+    free(data);
 }
