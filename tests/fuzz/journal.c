@@ -143,11 +143,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* --- journals to begin from */
 
-static bool is_ready_for_cut(const TestJournal *test)
-{
-    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
-}
-
 static size_t add_segment(const TestJournal *test, uint64_t sequence, uint8_t *data, size_t room)
 {
     char *path = test_journal_path(test, sequence);
@@ -169,7 +164,7 @@ static size_t make_journal(uint8_t *data, size_t max_size, unsigned seed)
     test->options.segment_bytes_max = two ? SEGMENT_MAX : 4 * KIB;
     test_journal_open(test);
     for (unsigned i = 0; i < 1 + seed % 5; i++) {
-        if (two && i == 2 && test_journal_until(test, is_ready_for_cut))
+        if (two && i == 2 && test_journal_until(test, test_journal_is_ready_for_cut))
             (void)journal_switch(test->journal);
         (void)test_journal_append(test, 1 + seed / 8 % 3, 1 + seed / 16 % 90);
         (void)test_journal_settle(test);

@@ -109,6 +109,15 @@ TestJournal *test_journal_copy(const TestJournal *test)
     return copy;
 }
 
+TestJournal *test_journal_opened(JournalPolicy policy)
+{
+    TestJournal *test = test_journal_new();
+
+    test->options.policy = policy;
+    test_journal_open(test);
+    return test;
+}
+
 TestJournal *test_journal_free(TestJournal *test)
 {
     if (test == NULL)
@@ -190,6 +199,23 @@ int test_journal_replay(TestJournal *test)
     return journal_replay(test->directory->fd, &test->replay, &test->position, &test->damage);
 }
 
+bool test_journal_comes_back(const TestJournal *test, uint64_t records, uint64_t last)
+{
+    _cleanup_(test_journal_freep) TestJournal *copy = test_journal_copy(test);
+    int r = test_journal_replay(copy);
+
+    if (r == 0 && !copy->wrong && copy->records == records && copy->last == last)
+        return true;
+    if (r < 0)
+        fprintf(stderr, "replay: %s: %s: %s\n", strerror(-r), copy->damage.file,
+                copy->damage.reason);
+    fprintf(stderr, "replayed %llu records, the last %llu%s; expected %llu, %llu\n",
+            (unsigned long long)copy->records, (unsigned long long)copy->last,
+            copy->wrong ? ", of wrong content or order" : "", (unsigned long long)records,
+            (unsigned long long)last);
+    return false;
+}
+
 void test_journal_open(TestJournal *test)
 {
     SyncOperations operations = {
@@ -247,10 +273,25 @@ bool test_journal_until(TestJournal *test, bool (*condition)(const TestJournal *
     return true;
 }
 
+bool test_journal_is_durable(const TestJournal *test)
+{
+    return journal_durable_revision(test->journal) == journal_revision(test->journal);
+}
+
+bool test_journal_is_syncing(const TestJournal *test)
+{
+    return atomic_load(&test->disk.syncs) > 0;
+}
+
+bool test_journal_is_ready_for_cut(const TestJournal *test)
+{
+    /* Ready with a segment, that is: nothing is being made any more. */
+    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
+}
+
 static bool is_settled(const TestJournal *test)
 {
-    return journal_durable_revision(test->journal) == journal_revision(test->journal) &&
-           journal_cut_ready(test->journal);
+    return test_journal_is_durable(test) && journal_cut_ready(test->journal);
 }
 
 bool test_journal_settle(TestJournal *test)

@@ -50,6 +50,8 @@ TestJournal *test_journal_new(void);
 /* The same over a copy of all files as they are now: what a process finds that starts after this
  * one was killed. */
 TestJournal *test_journal_copy(const TestJournal *test);
+/* A new one, opened under that policy. */
+TestJournal *test_journal_opened(JournalPolicy policy);
 TestJournal *test_journal_free(TestJournal *test);
 static inline void test_journal_freep(TestJournal **test)
 {
@@ -58,6 +60,10 @@ static inline void test_journal_freep(TestJournal **test)
 
 /* What journal_replay returns; records are checked and counted. */
 int test_journal_replay(TestJournal *test);
+/* True where a process that starts now would find that many records, the last of that revision, in
+ * order and as they were appended: everything that was written. What it finds else goes to standard
+ * error. */
+bool test_journal_comes_back(const TestJournal *test, uint64_t records, uint64_t last);
 /* Replays and opens; aborts unless both succeed. base_revision is position.highest +
  * options.base_revision. */
 void test_journal_open(TestJournal *test);
@@ -68,6 +74,11 @@ int test_journal_append(TestJournal *test, unsigned count, size_t value_bytes);
 /* Turns of the loop (commit, reap, the housekeeper) until the condition holds; false after 10 s. */
 bool test_journal_until(TestJournal *test, bool (*condition)(const TestJournal *test));
 void test_journal_turn(TestJournal *test);
+/* For test_journal_until. All that was appended is durable; a sync was begun (disk.syncs); the next
+ * segment stands ready and nothing else is due. */
+bool test_journal_is_durable(const TestJournal *test);
+bool test_journal_is_syncing(const TestJournal *test);
+bool test_journal_is_ready_for_cut(const TestJournal *test);
 /* Until all that was appended is durable (and nothing is under way). */
 bool test_journal_settle(TestJournal *test);
 

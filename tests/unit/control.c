@@ -14,16 +14,6 @@
 #include "journal/batch.h"
 #include "lib/journals.h"
 
-static bool is_durable(const TestJournal *test)
-{
-    return journal_durable_revision(test->journal) == journal_revision(test->journal);
-}
-
-static bool is_ready_for_cut(const TestJournal *test)
-{
-    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
-}
-
 /* Another process's view of the memfd: a copy of its bytes, as of now, in a memfd that is like it.
  */
 static int copy_memfd(const Control *control)
@@ -115,7 +105,7 @@ Test(control, what_gathers_is_written_out_by_whoever_adopts)
     expect_adopted(test, 3);
     journal_commit(test->journal);
     expect_adopted(test, 3);
-    cr_assert(test_journal_until(test, is_durable));
+    cr_assert(test_journal_until(test, test_journal_is_durable));
     cr_assert(not(test_control_pending(test->control)));
     expect_adopted(test, 3);
 }
@@ -168,7 +158,7 @@ Test(control, a_segment_that_was_changed_to_gets_its_first_batch)
     _cleanup_(test_journal_freep) TestJournal *test = test_journal_new();
 
     test_journal_open(test);
-    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
     cr_assert(eq(int, test_journal_append(test, 2, 100), 0));
     journal_commit(test->journal);
     cr_assert(journal_switch(test->journal));
@@ -264,7 +254,7 @@ Test(control, a_journal_that_went_on_without_it_is_told)
     int left = copy_memfd(test->control), ready = copy_memfd(test->control);
     /* One that had changed to its next segment, and not written there: that number is given again.
      */
-    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
     cr_assert(journal_switch(test->journal));
     int changed = copy_memfd(test->control);
     cr_assert(eq(int, check_stale(test, ready, &why), 0), "%s", why);

@@ -27,11 +27,6 @@ typedef struct Small {
     uint64_t whole;   /* and that brought everything */
 } Small;
 
-static bool is_ready_for_cut(const TestJournal *test)
-{
-    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
-}
-
 /* Two starts, three segments that hold records and one that stands ready; batches of one record and
  * of several. */
 static TestJournal *make_journal(bool clean)
@@ -46,13 +41,13 @@ static TestJournal *make_journal(bool clean)
     test_journal_open(test);
     for (unsigned i = 0; i < 5; i++) {
         if (i == 3) {
-            cr_assert(test_journal_until(test, is_ready_for_cut));
+            cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
             cr_assert(journal_switch(test->journal));
         }
         cr_assert(eq(int, test_journal_append(test, 1 + i % 3, 10 + 90 * i), 0));
         cr_assert(test_journal_settle(test));
     }
-    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
     if (clean) {
         cr_assert(eq(int, test_journal_close(test, true), 0));
         return test;

@@ -14,16 +14,6 @@
 #include "lib/damage.h"
 #include "lib/journals.h"
 
-static bool is_ready_for_cut(const TestJournal *test)
-{
-    return journal_cut_ready(test->journal) && journal_deadline(test->journal) == UINT64_MAX;
-}
-
-static bool is_syncing(const TestJournal *test)
-{
-    return atomic_load(&test->disk.syncs) > 0;
-}
-
 /* A journal of that many segments with 5 records of 700 bytes each, in batches of their own, every
  * one of them durable. */
 static TestJournal *made(unsigned segments)
@@ -33,7 +23,7 @@ static TestJournal *made(unsigned segments)
     test_journal_open(test);
     for (unsigned i = 0; i < segments; i++) {
         if (i > 0) {
-            cr_assert(test_journal_until(test, is_ready_for_cut));
+            cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
             cr_assert(journal_switch(test->journal));
         }
         for (unsigned k = 0; k < 5; k++) {
@@ -55,7 +45,7 @@ static TestJournal *made_with_tail(void)
     atomic_store(&test->disk.held, true);
     cr_assert(eq(int, test_journal_append(test, 3, 700), 0));
     journal_commit(test->journal);
-    cr_assert(test_journal_until(test, is_syncing));
+    cr_assert(test_journal_until(test, test_journal_is_syncing));
     return test;
 }
 
@@ -206,14 +196,14 @@ Test(replay, what_follows_a_hole_is_cut_off_with_later_segments)
 
     test->options.policy = JOURNAL_NEVER;
     test_journal_open(test);
-    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
     atomic_store(&test->disk.held, true);
     for (unsigned i = 0; i < 2; i++) {
         for (unsigned k = 0; k < 5; k++) {
             cr_assert(eq(int, test_journal_append(test, 1, 700), 0));
             journal_commit(test->journal);
         }
-        cr_assert(test_journal_until(test, is_ready_for_cut));
+        cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
         cr_assert(journal_switch(test->journal));
     }
     _cleanup_(test_journal_freep) TestJournal *copy = test_journal_copy(test);
@@ -287,7 +277,7 @@ Test(replay, a_beginning_that_is_missing_is_named_where_only_an_unused_segment_i
 {
     _cleanup_(test_journal_freep) TestJournal *test = made(1);
 
-    cr_assert(test_journal_until(test, is_ready_for_cut));
+    cr_assert(test_journal_until(test, test_journal_is_ready_for_cut));
     cr_assert(eq(int, unlinkat(test->directory->fd, "0000000001.journal", 0), 0));
     expect_damage(test, "0000000001.journal", 0, 0);
     cr_assert(eq(str, test->damage.reason, "it is missing"));
@@ -295,7 +285,7 @@ Test(replay, a_beginning_that_is_missing_is_named_where_only_an_unused_segment_i
 
 static bool is_ready_and_idle(const TestJournal *test)
 {
-    return is_ready_for_cut(test) && test_journal_exists(test, "0000000002.journal");
+    return test_journal_is_ready_for_cut(test) && test_journal_exists(test, "0000000002.journal");
 }
 
 Test(replay, a_damaged_segment_that_was_never_used_is_put_aside)
