@@ -82,7 +82,7 @@ bool test_journal_is_ready_for_cut(const TestJournal *test);
 /* Until all that was appended is durable (and nothing is under way). */
 bool test_journal_settle(TestJournal *test);
 
-/* The file's name of a segment, in a buffer that the next call reuses; and its path, by malloc. */
+/* The path of a segment, by malloc. */
 char *test_journal_path(const TestJournal *test, uint64_t sequence);
 bool test_journal_exists(const TestJournal *test, const char *name);
 uint64_t test_journal_inode(const TestJournal *test, uint64_t sequence);
