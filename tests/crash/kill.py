@@ -28,9 +28,9 @@ KILLS = int(os.environ.get("HOLDFAST_KILLS", "34"))
 ADOPTING_KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))
 SEED = int(os.environ.get("HOLDFAST_SEED", str(time.time_ns() % 10**9)))
 WRITERS = 4
-# So that segments change and images are retired many times in a run, and that a child takes about half a second.
+# So that segments change and images are retired many times in a run, and that a child takes some tenths of a second.
 OPTIONS = ["Checkpoint.IntervalSec=0", "Checkpoint.AtStop=no", "Checkpoint.Keep=2", "Checkpoint.JournalBytesMax=2M",
-           "Journal.SegmentBytesMax=16M", "Checkpoint.WriteBytesPerSecMax=8M", "Checkpoint.CaptureBytesMax=1M"]
+           "Journal.SegmentBytesMax=16M", "Checkpoint.WriteBytesPerSecMax=32M", "Checkpoint.CaptureBytesMax=1M"]
 
 
 class Campaign:
@@ -41,6 +41,7 @@ class Campaign:
         self.dice = random.Random(f"{SEED} {sync}")
         self.kills, self.killed = kills, {"load": 0, "child": 0, "recovery": 0}
         self.serials = [1] * WRITERS
+        self.images = set()
         self.daemon = self.make(options=OPTIONS + [f"Journal.Sync={sync}"])
         self.oracle = Oracle(WRITERS)
         with self.daemon.client() as client:
@@ -71,6 +72,7 @@ class Campaign:
                 raise AssertionError("the daemon ended by itself")
             self.daemon.kill()
         self.killed["child" if status.get("runningCheckpoint") else "load"] += 1
+        self.images.update(os.listdir(self.daemon.path("images")))
         return writers.finish()
 
     def recover(self):
@@ -106,9 +108,12 @@ class Campaign:
             kept += self.compare(told, self.jump)
         if updates < 10 * self.kills:
             raise AssertionError(f"only {updates} updates between {self.kills} kills: no load")
+        if len(self.images) < self.kills // 20:
+            raise AssertionError(f"only {len(self.images)} images in {self.kills} kills: hardly a checkpoint came to its end")
         self.daemon.restart()
         self.compare([([], [], serial) for serial in self.serials], jump=0)
-        print(f"# {self.killed} kills, {updates} updates answered, {open_ones} not, of which {kept} were found; seed {SEED}")
+        print(f"# {self.killed} kills, {len(self.images)} images, {updates} updates answered, {open_ones} not, of which {kept} were "
+              f"found; seed {SEED}")
         self.tell()
         self.daemon.stop()
 
