@@ -16,10 +16,12 @@
 #define NICER 5
 #define NICE_MAX 19
 
-/* Who has the processor for so long will have it for longer. */
-#define LONG_USEC 500
-/* So many times as long as they had it nobody is let go first. */
-#define SHARE 8
+/* Less than the shortest slice of one who computes, more than some who run for microseconds. */
+#define LONG_USEC USEC_PER_MSEC
+#define ABSENCES_MAX 2
+/* So many times as long as we were away nobody is let go first. */
+#define BACKOFF_FACTOR 8
+#define BACKOFF_USEC_MAX (50 * USEC_PER_MSEC)
 
 /* struct sched_attr as of Linux 3.14; each later one takes it. */
 typedef struct Attributes {
@@ -34,6 +36,13 @@ typedef struct Attributes {
 } Attributes;
 static_assert(sizeof(Attributes) == 48, "part of the system's interface");
 
+/* Those who may not choose the length of a slice may know the policy. */
+static void set_batch(void)
+{
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){});
+}
+
 void schedule_behind(void)
 {
     Attributes attributes = {0};
@@ -46,18 +55,24 @@ void schedule_behind(void)
         if (syscall(SYS_sched_setattr, 0, &attributes, 0) == 0)
             return;
     }
+    set_batch();
     (void)!nice(NICER);
 }
 
-void schedule_yield(Courtesy *courtesy)
+/* Away for long once, and we may have met one who computes now and then; twice in a row, and there
+ * is one who keeps the processor, to whom a yield would give more than a fair share. */
+void schedule_yield(YieldBackoff *backoff)
 {
     uint64_t before = clock_monotonic();
-    uint64_t took;
+    uint64_t away;
 
-    if (before < courtesy->none_until_usec)
+    if (before < backoff->until_usec)
         return;
     (void)sched_yield();
-    took = clock_monotonic() - before;
-    if (took >= LONG_USEC)
-        courtesy->none_until_usec = before + took + took * SHARE;
+    away = clock_monotonic() - before;
+    backoff->absences = away < LONG_USEC ? 0 : backoff->absences + 1;
+    if (backoff->absences >= ABSENCES_MAX) {
+        backoff->absences = ABSENCES_MAX;
+        backoff->until_usec = before + away + MIN(away * BACKOFF_FACTOR, BACKOFF_USEC_MAX);
+    }
 }

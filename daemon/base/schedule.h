@@ -7,14 +7,15 @@
 /* For a forked child that computes for seconds: nicer, and SCHED_BATCH with short time slices
  * unless somebody gave us a policy of their own. */
 void schedule_behind(void);
-/* One who computes for long in pieces. All zero at first. */
-typedef struct Courtesy {
-    uint64_t none_until_usec; /* CLOCK_MONOTONIC */
-} Courtesy;
+/* Of one who yields. All zero at first. */
+typedef struct YieldBackoff {
+    unsigned absences;   /* long ones in a row */
+    uint64_t until_usec; /* CLOCK_MONOTONIC: no yield before that */
+} YieldBackoff;
 
-/* Between two pieces of some ten microseconds: whoever waits for this processor goes first. Costs a
- * microsecond where nobody does. A kernel that preempts nobody (preempt=none) lets one who woke up
- * wait until the next tick, milliseconds, or until the one who runs gives up the processor; this is
- * for them, who run for microseconds. To those who keep the processor it gives way now and then
- * only. */
-void schedule_yield(Courtesy *courtesy);
+/* For between two pieces of some ten microseconds: others of our scheduling group who wait for this
+ * processor go first. Costs a microsecond where nobody does. A kernel that preempts nobody
+ * (preempt=none) lets one who woke up wait until the next tick, milliseconds, or until the one who
+ * runs gives up the processor; this is for them, who run for microseconds. Where others keep the
+ * processor it is done now and then only. */
+void schedule_yield(YieldBackoff *backoff);

@@ -560,10 +560,10 @@ bool capture_child_crowded(const Capture *capture)
 void capture_child_leave(Capture *capture)
 {
     char *map = (char *)capture->control;
-    Courtesy courtesy = {0};
+    YieldBackoff backoff = {0};
 
     for (size_t done = 0; done < capture->map_bytes; done += LEAVE_BYTES) {
         munmap(map + done, MIN(capture->map_bytes - done, LEAVE_BYTES));
-        schedule_yield(&courtesy);
+        schedule_yield(&backoff);
     }
 }

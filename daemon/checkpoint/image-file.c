@@ -232,11 +232,11 @@ int image_file_append_buffer(ImageFile *file, size_t bytes)
 /* A page populated ahead costs a fraction of a fault. Older kernels do not know it. */
 static void populate(ImageFile *file)
 {
-    Courtesy courtesy = {0};
+    YieldBackoff backoff = {0};
 
     for (size_t done = 0; done < file->memory_bytes; done += POPULATE_BYTES) {
         (void)madvise(file->memory + done, POPULATE_BYTES, MADV_POPULATE_WRITE);
-        schedule_yield(&courtesy);
+        schedule_yield(&backoff);
     }
     file->populated = true;
 }

@@ -14,19 +14,14 @@ static inline uint64_t image_alignment(uint32_t encoding)
     return encoding == HOLDFAST_BLOCK_RAW ? HOLDFAST_RAW_ALIGNMENT : HOLDFAST_PACKED_ALIGNMENT;
 }
 
-/* What the checksum of a block's data is seeded with. */
-static inline uint64_t image_block_seed(uint64_t head_checksum, const HoldfastImageBlock *block)
-{
-    const HoldfastImagePlace place = {.offset = block->offset, .arena = block->arena};
-
-    return checksum_seeded(&place, sizeof(place), head_checksum);
-}
-
 /* data: the block as it is stored. */
 static inline uint64_t image_block_checksum(uint64_t head_checksum, const HoldfastImageBlock *block,
                                             const void *data)
 {
-    return checksum_seeded(data, block->stored_bytes, image_block_seed(head_checksum, block));
+    const HoldfastImagePlace place = {.offset = block->offset, .arena = block->arena};
+    uint64_t seed = checksum_seeded(&place, sizeof(place), head_checksum);
+
+    return checksum_seeded(data, block->stored_bytes, seed);
 }
 
 static inline uint64_t image_index_checksum(uint64_t head_checksum,

@@ -16,7 +16,6 @@
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 
-#include "base/schedule.h"
 #include "checkpoint/image-file.h"
 #include "checkpoint/image-format.h"
 
@@ -51,8 +50,6 @@ struct ImageWriter {
     Column blocks;
     Column runs;
     uint64_t pages;
-
-    Courtesy courtesy;
 };
 
 static size_t head_bytes(const ImageWriter *writer)
@@ -372,11 +369,6 @@ static size_t pack(ImageWriter *writer, const char *buffer, size_t bytes)
     return ZSTD_isError(size) ? 0 : size;
 }
 
-static void step_aside(void *courtesy)
-{
-    schedule_yield(courtesy);
-}
-
 static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlock *block)
 {
     const char *data = buffer;
@@ -396,8 +388,7 @@ static int write_block(ImageWriter *writer, const char *buffer, HoldfastImageBlo
         return r;
     block->offset = writer->file.offset;
     block->stored_bytes = (uint32_t)bytes;
-    block->checksum = checksum_seeded_by_pieces(
-        data, bytes, image_block_seed(writer->head_checksum, block), step_aside, &writer->courtesy);
+    block->checksum = image_block_checksum(writer->head_checksum, block, data);
     r = column_push(&writer->blocks, sizeof(*block), &room);
     if (r < 0)
         return r;

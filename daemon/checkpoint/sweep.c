@@ -5,8 +5,8 @@
  * derived in capture.c. What can go wrong: reading, and what the sink says.
  *
  * Where there are no more processors than clients and daemon keep busy, they wait for the child to
- * leave one. So it does all that takes longer in pieces, and lets others go first between them,
- * unless the ring fills: then they would wait for that.
+ * leave one. So it reads and copies in pieces, and lets others go first between them, unless the
+ * ring fills: then they would wait for that. (What compresses a block does so in one go.)
  *
  * Pages from the ring are gathered, so that a trickle of them does not make a block each, and are
  * handed on in the order of arenas and pages when 256 are there or at the end; their slots are free
@@ -50,7 +50,7 @@ struct Sweep {
     uint64_t gathered_keys[BLOCK_PAGES]; /* arena << 32 | page */
     uint32_t gathered_count;
 
-    Courtesy courtesy;
+    YieldBackoff backoff;
     uint64_t bytes_per_sec;
     uint64_t next_run_usec;
     uint32_t run_pages;
@@ -149,7 +149,7 @@ uint64_t sweep_pages_captured(const Sweep *sweep)
 static void sweep_step_aside(Sweep *sweep)
 {
     if (!capture_child_crowded(sweep->capture))
-        schedule_yield(&sweep->courtesy);
+        schedule_yield(&sweep->backoff);
 }
 
 /* --- the ring */

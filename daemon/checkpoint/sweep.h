@@ -23,7 +23,7 @@ typedef struct SweepSink {
     /* Saves the first count pages of the buffer, which are these pages of the arena. Never the same
      * page twice. */
     int (*put)(void *context, uint32_t arena, const uint32_t *pages, uint32_t count);
-    /* Between steps, at least once for every 256 pages or every millisecond. room: the parent waits
+    /* Between steps, at least once for every 256 pages, or every millisecond of waiting. room: the parent waits
      * for free slots, and there are. */
     void (*turn)(void *context, bool room);
     /* The scan is through: nothing more will be captured. */
