@@ -176,12 +176,16 @@ static void change_keys(Model *model)
     model->keys = keys;
 }
 
+/* As a process does that adopts the arena: the one before is gone, and nothing that it had under way
+ * still gives pages back. */
 static void reopen(Model *model)
 {
     ArenaContext context = {.pool = model->pool, .housekeeper = model->housekeeper};
     int fd = dup(arena_fd(model->arena));
     cr_assert_geq(fd, 0);
     arena_free(model->arena);
+    if (model->housekeeper != NULL)
+        housekeeper_drain(model->housekeeper);
     int r = arena_open(&context, fd, &model->arena);
     cr_assert_eq(r, 0, "open: %d", r);
 }
