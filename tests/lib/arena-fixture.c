@@ -85,6 +85,8 @@ int arena_fixture_reopen(ArenaFixture *fixture)
     int fd = dup(arena_fd(fixture->arena));
     cr_assert_geq(fd, 0);
     fixture->arena = arena_free(fixture->arena);
+    if (fixture->housekeeper != NULL)
+        housekeeper_drain(fixture->housekeeper); // as if the process were gone, and all its tasks
     int r = arena_open(&fixture->context, fd, &fixture->arena);
     if (r != 0)
         close(fd);
