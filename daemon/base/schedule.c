@@ -1,4 +1,7 @@
-/* Nicer only by a little: starved of the processor, a child would empty the ring too slowly, and
+/* The place of a child that computes among those who want a processor, by system calls whose failure
+ * changes nothing but that place.
+ *
+ * Nicer only by a little: starved of the processor, a child would empty the ring too slowly, and
  * updates would wait for it. SCHED_BATCH keeps it from interrupting those who just woke up, and a
  * short time slice lets them interrupt it (from Linux 6.12 on; older ones take no such wish).
  *

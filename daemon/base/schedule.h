@@ -7,6 +7,7 @@
 /* For a forked child that computes for seconds: nicer, and SCHED_BATCH with short time slices
  * unless somebody gave us a policy of their own. */
 void schedule_behind(void);
+
 /* Of one who yields. All zero at first. */
 typedef struct YieldBackoff {
     unsigned absences;   /* long ones in a row */
