@@ -1,5 +1,5 @@
-/* The place of a child that computes among those who want a processor, by system calls whose failure
- * changes nothing but that place.
+/* The place of a child that computes among those who want a processor, by system calls whose
+ * failure changes nothing but that place.
  *
  * Nicer only by a little: starved of the processor, a child would empty the ring too slowly, and
  * updates would wait for it. SCHED_BATCH keeps it from interrupting those who just woke up, and a
