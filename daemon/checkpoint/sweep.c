@@ -1,12 +1,13 @@
-/* The child's loop. The normal way: drain the ring, read a run of up to 256 pages with pread (no
- * page faults, six times faster than reading the mapping), look which of them were captured
- * meanwhile and leave those to the ring, tell how far the scan is, hand the rest to the sink; at
- * the end say that the scan is through and drain once more. The orders that make this right are
- * derived in capture.c. What can go wrong: reading, and what the sink says.
+/* The child's loop. The normal way: drain the ring; read a run of up to 256 pages, in pieces, with
+ * pread (no page faults, six times faster than reading the mapping); of each piece look which pages
+ * were captured meanwhile, leave those to the ring, and tell how far the scan is; hand the rest of
+ * the run to the sink; at the end say that the scan is through and drain once more. The orders that
+ * make this right are derived in capture.c. What can go wrong: reading, and what the sink says.
  *
  * Where there are no more processors than clients and daemon keep busy, they wait for the child to
- * leave one. So it reads and copies in pieces, and lets others go first between them, unless the
- * ring fills: then they would wait for that. (What compresses a block does so in one go.)
+ * leave one. So it lets others go first between pieces, and what is left out of a piece moves no
+ * more than the rest of it; unless the ring fills: then they would wait for that. (What compresses
+ * a block does so in one go.)
  *
  * Pages from the ring are gathered, so that a trickle of them does not make a block each, and are
  * handed on in the order of arenas and pages when 256 are there or at the end; their slots are free
@@ -28,7 +29,7 @@
 /* With a limit, a run takes about this part of a second. */
 #define RUNS_PER_SEC 50
 
-static_assert(BLOCK_PAGES % 64 == 0, "a run's bits are whole words");
+static_assert(PIECE_PAGES <= 64, "a piece's bits are one word");
 
 typedef struct SweepState {
     int fd;
@@ -295,22 +296,34 @@ static uint64_t sweep_skip_hole(Sweep *sweep, uint32_t index, uint64_t first)
     return data;
 }
 
-/* Moves the pages of the run that are to be saved to the buffer's front; into pages which they are.
- */
-static uint32_t sweep_pick(Sweep *sweep, uint32_t arena, uint64_t first, uint32_t count,
-                           const uint64_t *captured, uint32_t *pages)
+/* Reads a piece behind the pages of the run that are kept so far, and keeps of it what the ring
+ * does not have. */
+static int sweep_read_piece(Sweep *sweep, uint32_t index, uint64_t first, uint32_t count,
+                            uint32_t *pages, uint32_t *kept)
 {
-    uint32_t kept = 0;
+    const SweepState *arena = &sweep->arenas[index];
+    char *piece = sweep->buffer + (size_t)*kept * HOLDFAST_PAGE_BYTES;
+    uint64_t captured;
+    uint32_t held = 0;
+    int r = file_read_at(arena->fd, piece, (size_t)count * HOLDFAST_PAGE_BYTES,
+                         first * HOLDFAST_PAGE_BYTES); /* C1 */
 
-    for (uint32_t i = 0; i < count; i++) {
-        if (captured[i / 64] >> (i % 64) & 1 || !sweep_save(sweep, arena, first + i))
-            continue;
-        if (kept != i)
-            memcpy(sweep->buffer + (size_t)kept * HOLDFAST_PAGE_BYTES,
-                   sweep->buffer + (size_t)i * HOLDFAST_PAGE_BYTES, HOLDFAST_PAGE_BYTES);
-        pages[kept++] = (uint32_t)(first + i);
+    if (r < 0) {
+        sweep->step = "read";
+        return r;
     }
-    return kept;
+    capture_child_check(sweep->capture, index, first, count, &captured); /* C2, C3 */
+    capture_child_scanned(sweep->capture, index, first + count);         /* C4 */
+    for (uint32_t i = 0; i < count; i++) {
+        if (captured >> i & 1 || !sweep_save(sweep, index, first + i))
+            continue;
+        if (held != i)
+            memcpy(piece + (size_t)held * HOLDFAST_PAGE_BYTES,
+                   piece + (size_t)i * HOLDFAST_PAGE_BYTES, HOLDFAST_PAGE_BYTES);
+        pages[*kept + held++] = (uint32_t)(first + i);
+    }
+    *kept += held;
+    return 0;
 }
 
 static void sweep_charge(Sweep *sweep, uint32_t pages)
@@ -342,49 +355,32 @@ static int sweep_wait(Sweep *sweep)
     return 0;
 }
 
-/* Pages [first, first + count) into the buffer. */
-static int sweep_read(Sweep *sweep, const SweepState *arena, uint64_t first, uint32_t count)
-{
-    for (uint32_t done = 0; done < count;) {
-        uint32_t pages = MIN(count - done, PIECE_PAGES);
-        int r =
-            file_read_at(arena->fd, sweep->buffer + (size_t)done * HOLDFAST_PAGE_BYTES,
-                         (size_t)pages * HOLDFAST_PAGE_BYTES, (first + done) * HOLDFAST_PAGE_BYTES);
-
-        if (r < 0) {
-            sweep->step = "read";
-            return r;
-        }
-        done += pages;
-        sweep_step_aside(sweep);
-    }
-    return 0;
-}
-
 /* One run from *first on, which is moved behind it. */
 static int sweep_run_pages(Sweep *sweep, uint32_t index, uint64_t *first)
 {
-    const SweepState *arena = &sweep->arenas[index];
-    uint64_t captured[BLOCK_PAGES / 64];
     uint32_t pages[BLOCK_PAGES];
-    uint64_t begin = sweep_skip_hole(sweep, index, *first);
-    uint32_t count = (uint32_t)MIN(arena->pages - begin, (uint64_t)sweep->run_pages);
+    uint32_t kept = 0;
+    uint64_t end;
     int r;
 
-    *first = begin + count;
-    if (count == 0)
+    *first = sweep_skip_hole(sweep, index, *first);
+    end = MIN(sweep->arenas[index].pages, *first + sweep->run_pages);
+    if (*first == end)
         return 0;
     r = sweep_take_buffer(sweep);
     if (r < 0)
         return r;
-    r = sweep_read(sweep, arena, begin, count); /* C1 */
-    if (r < 0)
-        return r;
-    capture_child_check(sweep->capture, index, begin, count, captured); /* C2, C3 */
-    capture_child_scanned(sweep->capture, index, *first);               /* C4 */
-    count = sweep_pick(sweep, index, begin, count, captured, pages);
-    sweep_charge(sweep, count);
-    return sweep_put(sweep, index, pages, count);
+    while (*first < end) {
+        uint32_t count = (uint32_t)MIN(end - *first, (uint64_t)PIECE_PAGES);
+
+        r = sweep_read_piece(sweep, index, *first, count, pages, &kept);
+        if (r < 0)
+            return r;
+        *first += count;
+        sweep_step_aside(sweep);
+    }
+    sweep_charge(sweep, kept);
+    return sweep_put(sweep, index, pages, kept);
 }
 
 static int sweep_arena(Sweep *sweep, uint32_t index)
