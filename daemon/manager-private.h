@@ -4,6 +4,7 @@
 
 #include <event2/event.h>
 
+#include "base/busy-poll.h"
 #include "base/housekeeper.h"
 #include "checkpoint/verify.h"
 #include "journal/journal.h"
@@ -60,6 +61,7 @@ typedef struct Manager {
     bool control_kept;    /* ours is the one there */
 
     struct event_base *base;
+    BusyPoll poll;
     Housekeeper *housekeeper;
     Pool *pool;
     Capture *capture;

@@ -187,6 +187,8 @@ static void tell_failed(Manager *manager)
 
 static void end_turn(Manager *manager)
 {
+    bool answered;
+
     /* In a turn without calls, too: what an idle daemon could give back would stay. */
     if (!manager->turn_started)
         store_turn(manager->store);
@@ -207,8 +209,11 @@ static void end_turn(Manager *manager)
     job_turn(manager->job);
     tell_failed(manager);
     manager->turn_started = false; /* what goes on there is of the next one */
-    server_flush(manager->server,
-                 MAX(journal_replied_revision(manager->journal), manager->failed_told));
+    answered = server_flush(manager->server,
+                            MAX(journal_replied_revision(manager->journal), manager->failed_told));
+    /* A checkpoint's child has better use for a processor. */
+    if (answered && !job_running(manager->job))
+        busy_poll_answered(&manager->poll, clock_monotonic());
     set_deadline(manager);
 }
 
@@ -225,12 +230,30 @@ static void finish(Manager *manager, uint64_t deadline)
     }
 }
 
+/* Waits for the next events and runs what is to be done for them: without sleep for as long as
+ * busy-poll.h says. */
+static void next_events(Manager *manager)
+{
+    while (busy_poll_looks(&manager->poll)) {
+        /* The most that were active at a time since it was asked last: that any were. */
+        (void)event_base_get_max_events(manager->base, EVENT_BASE_COUNT_ACTIVE, 1);
+        event_base_loop(manager->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        if (event_base_get_max_events(manager->base, EVENT_BASE_COUNT_ACTIVE, 1) > 0) {
+            busy_poll_found(&manager->poll, manager->turn_started);
+            return;
+        }
+        if (!busy_poll_again(&manager->poll, clock_monotonic()))
+            break;
+    }
+    event_base_loop(manager->base, EVLOOP_ONCE);
+}
+
 static void loop(Manager *manager)
 {
     uint64_t deadline;
 
     while (manager->state != MANAGER_STOPPED) {
-        event_base_loop(manager->base, EVLOOP_ONCE);
+        next_events(manager);
         end_turn(manager);
     }
     job_abandon(manager->job);

@@ -231,9 +231,10 @@ static void server_go_on(Server *server, uint64_t began)
     server->now = 0;
 }
 
-void server_flush(Server *server, uint64_t durable)
+bool server_flush(Server *server, uint64_t durable)
 {
     uint64_t began = server->now;
+    bool answered = latency_due(server->latency, durable);
     Connection *next;
 
     server->turn++; /* who can go on because all is sent lets its client read first */
@@ -242,12 +243,13 @@ void server_flush(Server *server, uint64_t durable)
         next = TAILQ_NEXT(connection, output_link);
         connection_flush(connection, durable);
     }
-    if (latency_due(server->latency, durable))
+    if (answered)
         latency_left(server->latency, durable, clock_monotonic());
     server->now = 0;
     server_go_on(server, began);
     buffer_truncate(&server->scratch, 0);
     buffer_shrink(&server->scratch, SCRATCH_KEEP_BYTES);
+    return answered;
 }
 
 static void server_fail_list(ConnectionList *list, uint64_t durable, uint64_t failed_to)

@@ -78,8 +78,8 @@ int server_accept(Server *server);
 void server_stop(Server *server);
 
 /* End of a turn: sends what may leave, and lets those go on that have more to do. durable: replies
- * held for a revision above it stay. */
-void server_flush(Server *server, uint64_t durable);
+ * held for a revision above it stay. True where calls were answered. */
+bool server_flush(Server *server, uint64_t durable);
 /* Updates up to and including failed_to but above durable did not become durable: their held
  * replies are replaced. */
 void server_fail(Server *server, uint64_t durable, uint64_t failed_to);
