@@ -230,22 +230,28 @@ static void finish(Manager *manager, uint64_t deadline)
     }
 }
 
+/* True: there were any. */
+static bool run_events(Manager *manager, int flags)
+{
+    event_base_loop(manager->base, EVLOOP_ONCE | flags);
+    /* The most that were active at a time since this was asked last: also of what the end of the
+     * last turn made active. */
+    return event_base_get_max_events(manager->base, EVENT_BASE_COUNT_ACTIVE, 1) > 0;
+}
+
 /* Waits for the next events and runs what is to be done for them: without sleep for as long as
  * busy-poll.h says. */
 static void next_events(Manager *manager)
 {
     while (busy_poll_looks(&manager->poll)) {
-        /* The most that were active at a time since it was asked last: that any were. */
-        (void)event_base_get_max_events(manager->base, EVENT_BASE_COUNT_ACTIVE, 1);
-        event_base_loop(manager->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-        if (event_base_get_max_events(manager->base, EVENT_BASE_COUNT_ACTIVE, 1) > 0) {
+        if (run_events(manager, EVLOOP_NONBLOCK)) {
             busy_poll_found(&manager->poll, manager->turn_started);
             return;
         }
         if (!busy_poll_again(&manager->poll, clock_monotonic()))
             break;
     }
-    event_base_loop(manager->base, EVLOOP_ONCE);
+    (void)run_events(manager, 0);
 }
 
 static void loop(Manager *manager)
