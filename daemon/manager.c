@@ -211,8 +211,10 @@ static void end_turn(Manager *manager)
     manager->turn_started = false; /* what goes on there is of the next one */
     answered = server_flush(manager->server,
                             MAX(journal_replied_revision(manager->journal), manager->failed_told));
-    /* A checkpoint's child has better use for a processor. */
-    if (answered && !job_running(manager->job))
+    /* A checkpoint's child has better use for a processor; and where an event is active already the
+     * next turn does not sleep, and proves nothing. */
+    if (answered && !job_running(manager->job) &&
+        event_base_get_num_events(manager->base, EVENT_BASE_COUNT_ACTIVE) == 0)
         busy_poll_answered(&manager->poll, clock_monotonic());
     set_deadline(manager);
 }

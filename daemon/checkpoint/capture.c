@@ -13,7 +13,7 @@
  *   P2  store-release head                    C2  acquire fence
  *   P3  store-release mark = epoch            C3  load-acquire mark: set -> throw the copy away
  *   P4  release fence                         C4  store-release scan position, after C3 of all
- *   P5  change the page                           pages of the run
+ *   P5  change the page                           pages of the piece
  *                                             C5  after the last C4: scan_done, then take all
  *                                                 that is in the ring
  *

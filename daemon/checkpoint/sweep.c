@@ -355,7 +355,8 @@ static int sweep_wait(Sweep *sweep)
     return 0;
 }
 
-/* One run from *first on, which is moved behind it. */
+/* One run from *first on, which is moved behind it. The ring is drained between runs only: what is
+ * taken out of it may want the buffer that the run fills. */
 static int sweep_run_pages(Sweep *sweep, uint32_t index, uint64_t *first)
 {
     uint32_t pages[BLOCK_PAGES];

@@ -72,6 +72,27 @@ Test(busy_poll, what_is_no_call_ends_the_looking_and_proves_nothing)
     cr_assert_eq(poll.skip, skip);
 }
 
+Test(busy_poll, looks_a_quarter_as_often_after_each_time_in_vain_and_twice_as_often_after_a_call)
+{
+    BusyPoll poll = {0};
+    uint64_t now = 1;
+    const unsigned skips[] = {4, 16, 64, 256, BUSY_POLL_SKIP_MAX, BUSY_POLL_SKIP_MAX};
+
+    for (size_t i = 0; i < ARRAY_SIZE(skips); i++) {
+        while (poll.left > 0)
+            cr_assert(!answer(&poll, &now, 1000, NULL));
+        cr_assert(!answer(&poll, &now, 1000, NULL));
+        cr_assert_eq(poll.skip, skips[i], "%u", poll.skip);
+        cr_assert_eq(poll.left, skips[i]);
+    }
+    for (unsigned skip = BUSY_POLL_SKIP_MAX / 2; skip > 0; skip /= 2) {
+        while (poll.left > 0)
+            cr_assert(!answer(&poll, &now, 10, NULL));
+        cr_assert(answer(&poll, &now, 10, NULL));
+        cr_assert_eq(poll.skip, skip, "%u", poll.skip);
+    }
+}
+
 Test(busy_poll, costs_little_where_it_is_in_vain)
 {
     BusyPoll poll = {0};
@@ -94,8 +115,9 @@ Test(busy_poll, comes_back_when_a_quick_client_does)
         (void)answer(&poll, &now, 1000, NULL);
     cr_assert_eq(poll.skip, BUSY_POLL_SKIP_MAX);
     /* It is looked for once in 1024, 512, 256 ... answers. */
-    for (; found < 20; answers++)
+    for (; found < 20 && answers < 3 * BUSY_POLL_SKIP_MAX; answers++)
         found += answer(&poll, &now, 10, NULL);
+    cr_assert_eq(found, 20);
     cr_assert_leq(answers, 2 * BUSY_POLL_SKIP_MAX + 20);
     for (int i = 0; i < 1000; i++)
         cr_assert(answer(&poll, &now, 10, NULL));

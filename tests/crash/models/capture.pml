@@ -252,8 +252,8 @@ inline drain()
     od
 }
 
-/* sweep_run_pages: the pages begin to end - 1 */
-inline scan_run()
+/* sweep_read_piece: the pages begin to end - 1 */
+inline scan_piece()
 {
 #ifdef POSITION_BEFORE_COPY
     position = end;
@@ -275,7 +275,7 @@ inline scan_run()
     :: else -> break
     od;
     position = end; /* C4 */
-    /* sweep_pick; private memory, so one step */
+    /* what is kept; private memory, so one step */
     d_step {
         i = begin;
         do
@@ -323,9 +323,13 @@ proctype Child(byte my_epoch)
     {
         do
         :: begin < PAGES ->
-            drain();
+            /* Between the pieces of a run it does not. */
+            if
+            :: drain()
+            :: skip
+            fi;
             end = (begin + RUN < PAGES -> begin + RUN : PAGES);
-            scan_run();
+            scan_piece();
             begin = end
         :: else -> break
         od;
